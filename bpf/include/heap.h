@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Owns: the ledger of live heap blocks: (address space, address) -> size, and each space's sums.
+ * Owns not: which functions feed it (modules/mem.bpf.c).
+ *
+ * A fork gives the child its parent's blocks. Copying them in the fork hook would stall the fork, so the
+ * child's space keeps a link to its parent's and the fork's number there (its epoch), and looks a block
+ * up along that chain. Each block carries the epoch it was born in; a parent that frees or replaces a
+ * block some living child may still see moves it to `heap_graves` under the epoch of its death. So a
+ * child forked with epoch k sees exactly the blocks with birth < k <= death. docs/mem.md draws it.
+ */
+#ifndef TREESNOOP_HEAP_H
+#define TREESNOOP_HEAP_H
+
+#include "target.h"
+
+#define HEAP_CHAIN 8   /* generations of fork without exec that are followed */
+#define HEAP_EPOCHS 32 /* later forks of the parent that are searched for a grave */
+
+struct heap_space {
+  __u64 size, times; /* live bytes as asked for, live blocks */
+  __u32 parent;      /* space forked from; 0: none, or exec */
+  __u32 fork_epoch;  /* the parent's epoch at that fork */
+  __u32 epoch;       /* forks made so far */
+  __u32 views;       /* spaces that look through this one */
+  __u32 users;       /* processes that live in it (a vfork child shares its parent's) */
+  __u32 graves;      /* ever made */
+};
+
+struct heap_key {
+  __u64 address;
+  __u32 space;
+  __u32 death; /* epoch; 0 in heap_blocks */
+};
+
+struct heap_block {
+  __u64 size;
+  __u32 birth;
+  __u32 freed; /* 1: an inherited block this space has freed */
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 65536);
+  __type(key, __u32);
+  __type(value, struct heap_space);
+} heap_spaces SEC(".maps");
+
+/* process -> space */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 65536);
+  __type(key, __u32);
+  __type(value, __u32);
+} heap_processes SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 1 << 20);
+  __type(key, struct heap_key);
+  __type(value, struct heap_block);
+} heap_blocks SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 1 << 18);
+  __type(key, struct heap_key);
+  __type(value, struct heap_block);
+} heap_graves SEC(".maps");
+
+__u32 heap_last_space = 0;
+__u64 heap_lost = 0;          /* blocks or spaces that found no room: sums are too small from here on */
+__u64 heap_unknown_frees = 0; /* of blocks older than the probes */
+
+static __always_inline struct heap_space *heap_space_by_id(__u32 space) {
+  return bpf_map_lookup_elem(&heap_spaces, &space);
+}
+
+static __always_inline __u32 heap_space_create(const struct heap_space *from) {
+  __u32 space = __sync_fetch_and_add(&heap_last_space, 1) + 1;
+
+  if (!bpf_map_update_elem(&heap_spaces, &space, from, BPF_NOEXIST)) return space;
+  __sync_fetch_and_add(&heap_lost, 1);
+  return 0;
+}
+
+/* The inherited block at the address, as it was when `space` was forked; 0 bytes may be a block, so the
+ * answer is whether there is one. */
+static __always_inline bool heap_inherited(__u32 id, struct heap_space *space, __u64 address,
+                                           __u64 *size) {
+  struct heap_key key = {.address = address};
+  struct heap_block *block;
+  __u32 depth, later, fork_epoch;
+
+  for (depth = 0; depth < HEAP_CHAIN && space && space->parent; depth++) {
+    key.space = space->parent;
+    key.death = 0;
+    fork_epoch = space->fork_epoch;
+    block = bpf_map_lookup_elem(&heap_blocks, &key);
+    if (block && block->birth < fork_epoch) goto found;
+    space = heap_space_by_id(key.space);
+    if (!space) return false;
+    for (later = 0; later < HEAP_EPOCHS && space->graves; later++) {
+      key.death = fork_epoch + later;
+      if (key.death > space->epoch) break;
+      block = bpf_map_lookup_elem(&heap_graves, &key);
+      if (block && block->birth < fork_epoch) goto found;
+    }
+  }
+  return false;
+found:
+  *size = block->size;
+  return !block->freed;
+}
+
+/* Call before a block of this space changes: keeps what a living child may still see. */
+static __always_inline void heap_bury(__u32 id, struct heap_space *space, __u64 address,
+                                      struct heap_block *block) {
+  struct heap_key key = {.address = address, .space = id, .death = space->epoch};
+
+  if (!space->views || block->birth >= space->epoch) return;
+  __sync_fetch_and_add(&space->graves, 1);
+  if (bpf_map_update_elem(&heap_graves, &key, block, BPF_ANY)) __sync_fetch_and_add(&heap_lost, 1);
+}
+
+static __always_inline void heap_allocated(__u32 id, __u64 address, __u64 size) {
+  struct heap_key key = {.address = address, .space = id};
+  struct heap_space *space = heap_space_by_id(id);
+  struct heap_block block = {.size = size}, *old;
+
+  if (!space) return;
+  old = bpf_map_lookup_elem(&heap_blocks, &key);
+  if (old) {
+    heap_bury(id, space, address, old);
+    if (!old->freed) { /* its free was not seen */
+      __sync_fetch_and_sub(&space->size, old->size);
+      __sync_fetch_and_sub(&space->times, 1);
+    }
+  }
+  block.birth = space->epoch;
+  if (bpf_map_update_elem(&heap_blocks, &key, &block, BPF_ANY)) {
+    __sync_fetch_and_add(&heap_lost, 1);
+    return;
+  }
+  __sync_fetch_and_add(&space->size, size);
+  __sync_fetch_and_add(&space->times, 1);
+}
+
+/* Whether there was a block, and how large: a realloc that fails puts it back. */
+static __always_inline bool heap_freed(__u32 id, __u64 address, __u64 *size) {
+  struct heap_key key = {.address = address, .space = id};
+  struct heap_space *space = heap_space_by_id(id);
+  struct heap_block freed = {.freed = 1}, *block;
+  __u64 inherited;
+
+  if (!space) return false;
+  block = bpf_map_lookup_elem(&heap_blocks, &key);
+  if (block) {
+    if (block->freed) return false;
+    *size = block->size;
+    heap_bury(id, space, address, block);
+    if (!space->parent || !heap_inherited(id, space, address, &inherited)) {
+      bpf_map_delete_elem(&heap_blocks, &key);
+      goto sums;
+    }
+  } else if (!heap_inherited(id, space, address, size)) {
+    __sync_fetch_and_add(&heap_unknown_frees, 1);
+    return false;
+  }
+  freed.birth = space->epoch;
+  if (bpf_map_update_elem(&heap_blocks, &key, &freed, BPF_ANY)) __sync_fetch_and_add(&heap_lost, 1);
+sums:
+  __sync_fetch_and_sub(&space->size, *size);
+  __sync_fetch_and_sub(&space->times, 1);
+  return true;
+}
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Owns: the few kernel types treesnoop reads, by name. CO-RE relocates every field at load, so order
+ * and size here mean nothing; a field the running kernel lacks is only an error where it is read.
+ * Owns not: differences between kernels (drift.h).
+ */
+#ifndef TREESNOOP_KERNEL_H
+#define TREESNOOP_KERNEL_H
+
+#include <linux/bpf.h>
+#include <linux/ptrace.h>
+#include <stdbool.h>
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#define TASK_COMM_LEN 16
+#define TASK_DEAD 0x80       /* include/linux/sched.h: set once, before the last switch away */
+#define PF_KTHREAD 0x200000  /* include/linux/sched.h */
+#define CLONE_VM 0x100       /* include/uapi/linux/sched.h */
+#define CLONE_THREAD 0x10000 /* include/uapi/linux/sched.h */
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct ns_common {
+  unsigned int inum;
+};
+
+struct pid_namespace {
+  struct ns_common ns;
+  unsigned int level;
+};
+
+struct upid {
+  int nr;
+  struct pid_namespace *ns;
+};
+
+struct pid {
+  unsigned int level;
+  struct upid numbers[1];
+};
+
+struct sched_info {
+  unsigned long long run_delay;
+};
+
+struct mm_struct;
+
+struct thread_info {
+  unsigned int status; /* x86: TS_COMPAT and friends */
+};
+
+struct task_struct {
+  struct thread_info thread_info;
+  unsigned int __state;
+  unsigned int flags;
+  int on_cpu;
+  int exit_state;
+  int exit_code;
+  int pid;
+  int tgid;
+  struct task_struct *real_parent;
+  struct task_struct *group_leader;
+  struct mm_struct *mm;
+  struct pid *thread_pid;
+  char comm[TASK_COMM_LEN];
+  struct sched_info sched_info;
+};
+
+struct net_device {
+  unsigned short hard_header_len;
+};
+
+struct sk_buff {
+  unsigned int len;
+  struct net_device *dev;
+};
+
+struct sock;
+struct file;
+
+struct socket {
+  struct sock *sk;
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+  struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+  struct bpf_iter_meta *meta;
+  struct task_struct *task;
+};
+
+struct bpf_iter__task_file {
+  struct bpf_iter_meta *meta;
+  struct task_struct *task;
+  unsigned int fd;
+  struct file *file;
+};
+
+#pragma clang attribute pop
+
+#endif

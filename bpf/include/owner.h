@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Owns: socket -> process. Socket-local storage, so that an entry goes away with its socket and a lookup
+ * in a packet hook is one pointer chase; BPF_F_CLONE, so that a socket born of a listener in softirq is
+ * known before anybody accepts it.
+ * Owns not: when a socket changes hands (core/owner.bpf.c).
+ */
+#ifndef TREESNOOP_OWNER_H
+#define TREESNOOP_OWNER_H
+
+#include "target.h"
+
+extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak; /* 6.2 */
+
+struct socket_owner {
+  __u64 cookie;       /* of the socket this entry was made for: a clone carries its listener's */
+  __u64 rx_unclaimed; /* bytes that passed while nobody of the tree had touched the socket yet */
+  __u64 tx_unclaimed;
+  __u32 process; /* 0: not claimed, or held by a process outside the tree */
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+  __type(key, int);
+  __type(value, struct socket_owner);
+} socket_owners SEC(".maps");
+
+/* 1 where tp_btf/sock_recv_length and sock_send_length exist (6.3): only then can an accepted socket wait
+ * for the process that really serves it; elsewhere it stays with the listener's. */
+const volatile __u8 owner_claims = 1;
+
+/* A fresh clone belongs to nobody until a process of the tree touches it. */
+static __always_inline struct socket_owner *owner_settle(struct socket_owner *owner, __u64 cookie) {
+  if (owner && owner->cookie != cookie) {
+    owner->cookie = cookie;
+    owner->rx_unclaimed = 0;
+    owner->tx_unclaimed = 0;
+    if (owner_claims) owner->process = 0;
+  }
+  return owner;
+}
+
+#endif

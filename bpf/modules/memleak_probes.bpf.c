@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Owns: entry and return of the functions the user named, with the heap of the process at that moment
+ * and the arguments the user declared.
+ *
+ * Entry and return are matched by stack pointer: that holds through recursion and finds the frames which
+ * longjmp or an exception left without returning.
+ */
+#include "drift.h"
+#include "events.h"
+#include "heap_thread.h"
+
+#define LEAK_FRAMES 64 /* the kernel follows no more returns per thread: MAX_URETPROBE_DEPTH */
+#define LEAK_ARGUMENTS 6
+#define LEAK_TEXT 128
+
+enum leak_action { LEAK_ENTRY = 0, LEAK_RETURN = 1 };
+
+struct leak_event {
+  struct event event;
+  __u32 tid;
+  __u16 probe;
+  __u8 action;
+  __u8 matched; /* return: the entry was found, so the changes below hold */
+  __u64 size, times;
+  __s64 size_change, times_change;
+  __u64 duration_ns;
+  __u64 result;
+  __u64 arguments[LEAK_ARGUMENTS];
+};
+
+struct leak_text_event {
+  struct leak_event leak;
+  char text[LEAK_ARGUMENTS][LEAK_TEXT];
+};
+
+struct leak_frame {
+  __u64 sp, ns, size, times;
+};
+
+struct leak_thread {
+  struct leak_frame frames[LEAK_FRAMES];
+  __u32 depth;
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, struct leak_thread);
+} leak_threads SEC(".maps");
+
+const volatile __u32 leak_stream = 0;
+__u32 leak_text_bytes[LEAK_ARGUMENTS] = {}; /* how much text an argument points to; 0: a plain value */
+__u8 leak_has_text = 0;
+__u64 leak_unmatched = 0; /* entries deeper than LEAK_FRAMES, and returns without an entry */
+
+static __always_inline struct leak_thread *leak_thread(void) {
+  return bpf_task_storage_get(&leak_threads, bpf_get_current_task_btf(), NULL,
+                              BPF_LOCAL_STORAGE_GET_F_CREATE);
+}
+
+/* Frames at or below the stack pointer were left without returning. */
+static __always_inline void leak_unwind(struct leak_thread *own, __u64 sp) {
+  __u32 i;
+
+  for (i = 0; i < LEAK_FRAMES; i++) {
+    __u32 top = own->depth - 1;
+    if (top >= LEAK_FRAMES) return;
+    if (own->frames[top].sp > sp || sp - own->frames[top].sp > HEAP_STACK_SPAN) return;
+    own->depth = top;
+  }
+}
+
+static __always_inline void leak_header(struct leak_event *event, struct thread *thread,
+                                        __u16 probe, __u8 action, struct leak_frame *now) {
+  event->tid = thread->tid;
+  event->probe = probe;
+  event->action = action;
+  event->matched = 0;
+  event->size = now->size;
+  event->times = now->times;
+  event->size_change = 0;
+  event->times_change = 0;
+  event->duration_ns = 0;
+  event->result = 0;
+}
+
+static __always_inline bool leak_now(struct leak_frame *now) {
+  struct heap_thread *heap = heap_thread();
+  struct heap_space *space = heap ? heap_space_by_id(heap->space) : NULL;
+
+  if (!space) return false;
+  now->ns = bpf_ktime_get_ns();
+  now->size = space->size;
+  now->times = space->times;
+  return true;
+}
+
+static __always_inline void leak_arguments(struct leak_event *event, struct pt_regs *ctx) {
+  event->arguments[0] = PT_REGS_PARM1(ctx);
+  event->arguments[1] = PT_REGS_PARM2(ctx);
+  event->arguments[2] = PT_REGS_PARM3(ctx);
+  event->arguments[3] = PT_REGS_PARM4(ctx);
+  event->arguments[4] = PT_REGS_PARM5(ctx);
+  event->arguments[5] = PT_REGS_PARM6(ctx);
+}
+
+SEC("uprobe")
+int leak_entry(struct pt_regs *ctx) {
+  struct leak_frame now = {.sp = PT_REGS_SP(ctx)};
+  struct thread *thread = current_thread();
+  struct leak_text_event *text;
+  struct leak_event *event;
+  struct leak_thread *own;
+  __u16 probe = bpf_get_attach_cookie(ctx);
+  __u32 i, bytes, depth;
+
+  if (!thread || !leak_now(&now)) return 0;
+  own = leak_thread();
+  if (own) {
+    leak_unwind(own, now.sp);
+    depth = own->depth;
+    barrier_var(depth); /* or clang checks one register and indexes with another */
+    if (depth < LEAK_FRAMES) {
+      own->frames[depth] = now;
+      own->depth = depth + 1;
+    } else {
+      __sync_fetch_and_add(&leak_unmatched, 1);
+    }
+  }
+  if (!leak_has_text) {
+    event = event_reserve(leak_stream, thread->process, sizeof(*event));
+    if (!event) return 0;
+    leak_header(event, thread, probe, LEAK_ENTRY, &now);
+    leak_arguments(event, ctx);
+    event_submit(event);
+    return 0;
+  }
+  text = event_reserve(leak_stream, thread->process, sizeof(*text));
+  if (!text) return 0;
+  leak_header(&text->leak, thread, probe, LEAK_ENTRY, &now);
+  leak_arguments(&text->leak, ctx);
+  for (i = 0; i < LEAK_ARGUMENTS; i++) {
+    bytes = leak_text_bytes[i];
+    text->text[i][0] = 0;
+    /* +1: the helper's length counts the NUL, the user's does not */
+    if (bytes && bytes < LEAK_TEXT)
+      bpf_probe_read_user_str(text->text[i], bytes + 1, (void *)text->leak.arguments[i]);
+  }
+  event_submit(text);
+  return 0;
+}
+
+SEC("uretprobe")
+int leak_return(struct pt_regs *ctx) {
+  struct leak_frame now = {.sp = PT_REGS_SP(ctx) - sizeof(void *)}, *entry;
+  struct thread *thread = current_thread();
+  struct leak_event *event;
+  struct leak_thread *own;
+  __u32 top;
+
+  if (!thread || !leak_now(&now)) return 0;
+  own = leak_thread();
+  event = event_reserve(leak_stream, thread->process, sizeof(*event));
+  if (event) {
+    leak_header(event, thread, bpf_get_attach_cookie(ctx), LEAK_RETURN, &now);
+    event->result = PT_REGS_RC(ctx);
+  }
+  if (own) {
+    leak_unwind(own, now.sp - 1);
+    top = own->depth - 1;
+    barrier_var(top);
+    if (top < LEAK_FRAMES && own->frames[top].sp == now.sp) {
+      entry = &own->frames[top];
+      own->depth = top;
+      if (event) {
+        event->matched = 1;
+        event->size_change = now.size - entry->size;
+        event->times_change = now.times - entry->times;
+        event->duration_ns = now.ns - entry->ns;
+      }
+    } else {
+      __sync_fetch_and_add(&leak_unmatched, 1);
+    }
+  }
+  if (event) event_submit(event);
+  return 0;
+}

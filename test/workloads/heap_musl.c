@@ -1,0 +1,5 @@
+// flags: -static -pthread
+// cc: musl-gcc
+// SPDX-License-Identifier: MIT
+// heap_phases with another C library and no dynamic linker: its allocator is found by the symbols of the binary alone.
+#include "heap_phases.c"
