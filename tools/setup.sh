@@ -191,13 +191,15 @@ fi
 
 # ---- node_modules --------------------------------------------------------------------------------
 
-# The output of a step is read only when it fails. Compilers say the cause first and npm the summary.
+# The output of a step is read only when it fails: then around its first error, since what follows
+# (and what a build tool says last) is mostly consequence.
 step() {
-  local name=$1 status
+  local name=$1 log=$logs/$1.log status first
   shift
-  "$@" >$logs/"$name".log 2>&1 && return
+  "$@" >$log 2>&1 && return
   status=$?
-  grep -v '^npm warn' $logs/"$name".log | head -n 40
+  first=$(grep -nEm1 '(error|ERR!|FAILED)[: ]|[Ee]rror:' $log | cut -d: -f1)
+  if [ "$first" ]; then tail -n +$((first > 8 ? first - 8 : 1)) $log | head -n 30; else tail -n 20 $log; fi
   say "set-up failed at \"$name\" (exit code $status; all of its output: build/log/$name.log)"
   return $status
 }
@@ -248,12 +250,12 @@ build_bpf() {
   touch -r $started build/.bpf.o && mv build/.bpf.o $bpf
 }
 
-# One workload. Its first lines may say `// flags: -pthread -static` and `// cc: musl-gcc`.
+# One workload. Its first lines may say `// cc: musl-gcc` and `// flags: -pthread -static`, or both on one.
 build_workload() {
   local source=$1 output=$2 said compiler flags
   said=$(head -n 4 "$source")
-  compiler=$(sed -n 's|^// cc: *||p' <<<"$said")
-  flags=$(sed -n 's|^// flags: *||p' <<<"$said")
+  compiler=$(sed -nE 's|^// *(.* )?cc: *([^ ]+).*|\2|p' <<<"$said")
+  flags=$(sed -nE 's|^// *(cc: *[^ ]+ +)?flags: *||p' <<<"$said" | sed -E 's|(// *)?cc:.*||')
   ${compiler:-${CC:-cc}} -std=gnu11 -O2 -g -Wall -Wextra -o "$output.new" "$source" $flags &&
     touch -r $started "$output.new" && mv "$output.new" "$output"
 }
@@ -274,24 +276,29 @@ build_workloads() {
   return $failed
 }
 
-# tsc leaves the output of a source that was removed, and modules are found by looking into dist/.
-prune() {
-  local output
-  [ ! -d "$1" ] || find "$1" -name '*.js' | while read -r output; do
-    output=${output#"$1"/}
-    [ -e "$2/${output%.js}.ts" ] || rm -f "$1/${output%.js}".{js,js.map,d.ts,d.ts.map}
-  done
+# tsc -b believes its own notes: it leaves the output of a source that was removed (and modules are found
+# by looking into dist/), and does not miss an output that was.
+tidy() {
+  local output=$1 sources=$2 name
+  while read -r name; do
+    name=${name#"$output"/}
+    [ -e "$sources/${name%.js}.ts" ] || rm -f "$output/${name%.js}".{js,js.map,d.ts,d.ts.map}
+  done < <(find "$output" -name '*.js' 2>/dev/null)
+  while read -r name; do
+    name=${name#"$sources"/}
+    [ -e "$output/${name%.ts}.js" ] || rm -f "$output/.tsbuildinfo"
+  done < <(find "$sources" -name '*.ts' ! -name '*.d.ts' 2>/dev/null)
 }
 
 build_typescript() {
-  prune dist src
-  prune native/libbpf-ts/dist native/libbpf-ts/lib
+  tidy dist src
+  tidy native/libbpf-ts/dist native/libbpf-ts/lib
   if [ ! $testing ]; then
     node_modules/.bin/tsc -b native/libbpf-ts src
     return
   fi
-  prune build/test test
-  prune build/bench bench
+  tidy build/test test
+  tidy build/bench bench
   # So that ../src/… in a test means the same to tsc and, from build/test/, to node.
   ln -sfn ../dist build/src
   node_modules/.bin/tsc -b
@@ -311,9 +318,14 @@ step typescript build_typescript || failed=1
 if [ "$binding" ]; then
   if wait "$binding"; then touch -r $started build/.binding; else failed=1; fi
 fi
+if [ ! $failed ]; then
+  echo "$place" >build/.stamp.new
+  touch -r $started build/.stamp.new
+  [ ! $testing ] || cp -p build/.stamp.new build/.stamp-test
+  mv build/.stamp.new build/.stamp
+fi
+# `sudo ./run.sh` in one's own clone is not to leave folders there that one cannot write to.
+if [ "$(id -u)" = 0 ] && [ "$(stat -c %u .)" != 0 ]; then
+  chown -R -h --reference=. build dist node_modules native/libbpf-ts
+fi
 [ ! $failed ] || exit 3
-
-echo "$place" >build/.stamp.new
-touch -r $started build/.stamp.new
-[ ! $testing ] || cp -p build/.stamp.new build/.stamp-test
-mv build/.stamp.new build/.stamp

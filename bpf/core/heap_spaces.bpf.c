@@ -37,6 +37,8 @@ int BPF_PROG(heap_newtask, struct task_struct *task, __u64 clone_flags) {
   return 0;
 }
 
+__u64 heap_garbage = 0; /* blocks left behind by ended spaces since the last sweep, about */
+
 /* One user less; a space nobody lives in or looks through goes, and so may the one it looked through. */
 static __always_inline void heap_leave(__u32 id) {
   struct heap_space *space = heap_space_by_id(id);
@@ -46,6 +48,7 @@ static __always_inline void heap_leave(__u32 id) {
   __sync_fetch_and_sub(&space->users, 1);
   for (depth = 0; depth < HEAP_CHAIN && space && !space->users && !space->views; depth++) {
     __u32 parent = space->parent;
+    __sync_fetch_and_add(&heap_garbage, space->times);
     bpf_map_delete_elem(&heap_spaces, &id);
     id = parent;
     space = heap_space_by_id(id);
@@ -94,6 +97,7 @@ static long heap_sweep_one(struct bpf_map *map, struct heap_key *key, void *valu
 /* Run by the monitor when the ended spaces may hold much of the ledger. */
 SEC("raw_tp")
 int heap_sweep(struct bpf_raw_tracepoint_args *ctx) {
+  heap_garbage = 0;
   bpf_for_each_map_elem(&heap_blocks, heap_sweep_one, NULL, 0);
   bpf_for_each_map_elem(&heap_graves, heap_sweep_one, NULL, 0);
   return 0;

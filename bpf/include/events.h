@@ -24,6 +24,9 @@ struct identity_event {
   char comm[TASK_COMM_LEN];
 };
 
+/* clang describes only types that something global refers to; the monitor reads the record by its BTF. */
+#define EVENT_RECORD(type) const struct type *type##_record = 0
+
 struct stream_count {
   __u64 seen;
   __u64 lost;

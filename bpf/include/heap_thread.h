@@ -60,9 +60,10 @@ static __always_inline struct heap_thread *heap_thread(void) {
   return heap_thread_of(bpf_get_current_task_btf());
 }
 
-/* Stacks grow down: a call in progress stands above. One that stands below was left by longjmp. */
+/* Stacks grow down: a call in progress stands above, or at the same place when it jumped on (reallocarray
+ * ends in a jump to realloc). One that stands below was left by longjmp. */
 static __always_inline bool heap_is_nested(struct heap_thread *own, __u64 sp) {
-  return own->call && own->sp > sp && own->sp - sp < HEAP_STACK_SPAN;
+  return own->call && own->sp >= sp && own->sp - sp < HEAP_STACK_SPAN;
 }
 
 #endif

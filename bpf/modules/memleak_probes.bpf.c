@@ -34,6 +34,9 @@ struct leak_text_event {
   char text[LEAK_ARGUMENTS][LEAK_TEXT];
 };
 
+EVENT_RECORD(leak_event);
+EVENT_RECORD(leak_text_event);
+
 struct leak_frame {
   __u64 sp, ns, size, times;
 };

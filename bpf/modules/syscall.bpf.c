@@ -20,6 +20,8 @@ struct syscall_event {
   __u64 duration_ns;
 };
 
+EVENT_RECORD(syscall_event);
+
 /* A return is reported only after its entry: a child's return from fork, and the call a thread was in
  * when it was found, have none. */
 struct syscall_thread {

@@ -1,5 +1,6 @@
 /* Asks the kernel, through bpf(2) and nothing else, which of the given BPF objects still exist:
- * `bpfalive prog 12 13 link 4 map 7 ...` prints the ones that do, one per line. Exit 0 when none does, 1 when some do. */
+ * `bpfalive prog 12 13 link 4 map 7 ...` prints the ones that do, one per line. Exit 0 when none
+ * does, 1 when some do. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/bpf.h>
@@ -24,7 +25,8 @@ int main(int argc, char **argv) {
     }
     union bpf_attr attr;
     memset(&attr, 0, sizeof attr);
-    attr.prog_id = (unsigned)atoi(argv[i]); /* the id is the first member of the union for all three kinds */
+    attr.prog_id =
+        (unsigned)atoi(argv[i]); /* the id is the first member of the union for all three kinds */
     int fd = (int)syscall(SYS_bpf, command, &attr, sizeof attr);
     if (fd < 0 && errno == ENOENT) continue;
     if (fd < 0) return perror("bpf"), 2;

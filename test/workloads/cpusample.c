@@ -1,10 +1,10 @@
-/* Watches another process from outside, without treesnoop: `cpusample PID PERIOD_US FILE` writes, until PID is gone,
- * one line per period:
- *   BEFORE_NS AFTER_NS CLOCK_NS RUN_NS WAIT_NS STAT_TICKS THREADS
- * BEFORE and AFTER are CLOCK_REALTIME around the reading; CLOCK is the process's CPU clock (exact, also while it runs);
- * RUN and WAIT are the sums of the first and second field of /proc/PID/task/<tid>/schedstat (the kernel brings RUN up to
- * date at its timer interrupt, so a running thread lags by up to 1/HZ); STAT_TICKS is utime + stime of /proc/PID/stat.
- * Scheduled SCHED_FIFO where allowed, or it could not see a machine full of spinning threads in time. */
+/* Watches another process from outside, without treesnoop: `cpusample PID PERIOD_US FILE` writes,
+ * until PID is gone, one line per period: BEFORE_NS AFTER_NS CLOCK_NS RUN_NS WAIT_NS STAT_TICKS
+ * THREADS BEFORE and AFTER are CLOCK_REALTIME around the reading; CLOCK is the process's CPU clock
+ * (exact, also while it runs); RUN and WAIT are the sums of the first and second field of
+ * /proc/PID/task/<tid>/schedstat (the kernel brings RUN up to date at its timer interrupt, so a
+ * running thread lags by up to 1/HZ); STAT_TICKS is utime + stime of /proc/PID/stat. Scheduled
+ * SCHED_FIFO where allowed, or it could not see a machine full of spinning threads in time. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -47,7 +47,8 @@ int main(int argc, char **argv) {
   snprintf(folder, sizeof folder, "/proc/%d/task", pid);
   snprintf(stat_path, sizeof stat_path, "/proc/%d/stat", pid);
   for (;;) {
-    long long before = read_clock(CLOCK_REALTIME), used = read_clock(clock), run = 0, wait = 0, one_run, one_wait;
+    long long before = read_clock(CLOCK_REALTIME), used = read_clock(clock), run = 0, wait = 0,
+              one_run, one_wait;
     if (used < 0) return 0;
     DIR *tasks = opendir(folder);
     if (tasks == NULL) return 0;
@@ -66,8 +67,8 @@ int main(int argc, char **argv) {
     char *after_name = strrchr(text, ')');
     if (after_name == NULL || after_name[2] == 'Z') return 0;
     sscanf(after_name + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
-    fprintf(out, "%lld %lld %lld %lld %lld %lu %d\n", before, read_clock(CLOCK_REALTIME), used, run, wait, user + system,
-            threads);
+    fprintf(out, "%lld %lld %lld %lld %lld %lu %d\n", before, read_clock(CLOCK_REALTIME), used, run,
+            wait, user + system, threads);
     usleep(period);
   }
 }

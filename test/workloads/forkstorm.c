@@ -1,6 +1,7 @@
-/* Many short processes. `forkstorm N` forks N children one after the other, each of which does nothing but _exit(0) (no
- * exec: they live for some tens of microseconds). `forkstorm N together` lets all N wait at one pipe, then exit at the same
- * moment. `forkstorm N vfork` uses vfork. Prints, for each child, `PID CPU_US` as wait4() tells it. */
+/* Many short processes. `forkstorm N` forks N children one after the other, each of which does
+ * nothing but _exit(0) (no exec: they live for some tens of microseconds). `forkstorm N together`
+ * lets all N wait at one pipe, then exit at the same moment. `forkstorm N vfork` uses vfork.
+ * Prints, for each child, `PID CPU_US` as wait4() tells it. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,8 @@ static void reap(void) {
   pid_t pid = wait4(-1, NULL, 0, &used);
   if (pid < 0) exit(1);
   printf("%d %lld\n", pid,
-         (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000LL + used.ru_utime.tv_usec + used.ru_stime.tv_usec);
+         (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000LL + used.ru_utime.tv_usec +
+             used.ru_stime.tv_usec);
 }
 
 int main(int argc, char **argv) {

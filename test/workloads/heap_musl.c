@@ -1,5 +1,4 @@
-// flags: -static -pthread
-// cc: musl-gcc
+// cc: musl-gcc flags: -static -pthread
 // SPDX-License-Identifier: MIT
 // heap_phases with another C library and no dynamic linker: its allocator is found by the symbols of the binary alone.
-#include "heap_phases.c"
+#include "heap_phases.h"

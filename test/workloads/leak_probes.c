@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdbool.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "heap_count.h"
@@ -165,6 +166,47 @@ static void call_parameters(void) {
   real(1.5f);
 }
 
+// Text at the very end of what is mapped, without a NUL: ten bytes are there to be read, the eleventh is not. And text
+// whose tenth byte is half of a letter.
+static void call_awkward_text(void) {
+  long page = sysconf(_SC_PAGESIZE);
+  char *pages = mmap(NULL, 2 * (size_t)page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED || mprotect(pages + page, (size_t)page, PROT_NONE) != 0) die("mmap");
+  memcpy(pages + page - 10, "abcdefghij", 10);
+  parameters(1, pages + page - 10, 0, 0, NULL, NULL, false);
+  parameters(2, "123456789\xc3\xbc", 0, 0, NULL, NULL, false);
+  static char control[10] = "\xff\xfe\x01\t\r";
+  parameters(3, control, 0, 0, NULL, NULL, false);
+}
+
+static char long_text[301];
+
+static void call_long_text(void) {
+  memset(long_text, 'L', 300);
+  parameters(1, long_text, 0, 0, NULL, NULL, false);
+}
+
+// --- calls that end in a jump -------------------------------------------------------------------------------------
+
+// gcc makes the last call of each a jump: two functions then share one frame and one return.
+NOINLINE void *wrapped_malloc(size_t size) { return malloc(size); }
+NOINLINE void wrapped_free(void *pointer) { free(pointer); }
+NOINLINE long tail_inner(long value) {
+  grab((size_t)value);
+  return value + 1;
+}
+NOINLINE long tail_outer(long value) { return tail_inner(value + 1); }
+
+// --- a function that one process enters and two leave -------------------------------------------------------------
+
+NOINLINE pid_t forking(size_t before, size_t after) {
+  grab(before);
+  pid_t child = fork();
+  if (child < 0) die("fork");
+  if (child == 0) grab(after);
+  return child;
+}
+
 // --- a library's function -----------------------------------------------------------------------------------------
 
 static void call_library(void) {
@@ -195,11 +237,47 @@ int main(int count, char **arguments) {
     }
   } else if (strcmp(what, "threads") == 0) {
     pthread_t ids[WORKERS];
+    pthread_mutex_lock(&turn);  // starting a thread allocates; nobody works until all are there
     for (int i = 0; i < WORKERS; i++)
       if (pthread_create(&ids[i], NULL, worker_main, (void *)(intptr_t)(i + 1)) != 0) die("pthread_create");
+    pthread_mutex_unlock(&turn);
     for (int i = 0; i < WORKERS; i++) pthread_join(ids[i], NULL);
   } else if (strcmp(what, "parameters") == 0) {
     call_parameters();
+  } else if (strcmp(what, "awkward") == 0) {
+    call_awkward_text();
+  } else if (strcmp(what, "long") == 0) {
+    call_long_text();
+  } else if (strcmp(what, "tail") == 0) {
+    call("tail_outer");
+    call("tail_inner");
+    long value = tail_outer(40);
+    back("tail_inner", value);
+    back("tail_outer", value);
+    call("wrapped_malloc");
+    void *block = opaque(wrapped_malloc(555));
+    counted(555);
+    back("wrapped_malloc", (long)(intptr_t)block);
+    call("wrapped_free");
+    wrapped_free(block);
+    uncounted(555);
+    back("wrapped_free", 0);
+  } else if (strcmp(what, "fork") == 0) {
+    call("forking");
+    pid_t child = forking(70, 7);
+    back("forking", child);
+    call("static_leaf");
+    long leaf = static_leaf(child != 0);
+    back("static_leaf", leaf);
+    if (child == 0) leave("child", 0);
+    if (waitpid(child, NULL, 0) != child) die("waitpid");
+  } else if (strcmp(what, "deep") == 0) {
+    call("recurse");
+    int sum = recurse(149);
+    back("recurse", sum);
+    call("static_leaf");
+    long leaf = static_leaf(14);
+    back("static_leaf", leaf);
   } else if (strcmp(what, "library") == 0) {
     call_library();
   } else if (strcmp(what, "child") == 0) {

@@ -1,6 +1,7 @@
-/* A target that survives SIGINT and SIGTERM. Prints `ready PID`, then `got N` for each signal as it arrives (a second instance of
- * a pending signal would be merged by the kernel, so each is printed from the handler at once). Ends after 30 s at the
- * latest, so a failing test leaves nothing behind. */
+/* A target that survives SIGINT and SIGTERM. Prints `ready PID`, then `got N` for each signal as it
+ * arrives (a second instance of a pending signal would be merged by the kernel, so each is printed
+ * from the handler at once). Ends after 30 s at the latest, so a failing test leaves nothing
+ * behind. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdio.h>

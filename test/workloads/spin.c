@@ -1,7 +1,8 @@
 // flags: -pthread
-/* Burns a known amount of CPU: `spin THREADS CPU_MS`. Every thread (the first one is the process's own) runs until its
- * own thread clock says CPU_MS, so the work is the same however busy the machine is. Prints nothing: the witness is the
- * parent's wait4(). A second form, `spin THREADS CPU_MS wait`, waits for a line on stdin before it starts. */
+/* Burns a known amount of CPU: `spin THREADS CPU_MS`. Every thread (the first one is the process's
+ * own) runs until its own thread clock says CPU_MS, so the work is the same however busy the
+ * machine is. Prints nothing: the witness is the parent's wait4(). A second form, `spin THREADS
+ * CPU_MS wait`, prints `process PID` and waits for a line on stdin before it starts. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static int64_t target_ns;
 
@@ -26,7 +28,11 @@ int main(int argc, char **argv) {
   if (argc < 3) return 2;
   int threads = atoi(argv[1]);
   target_ns = atoll(argv[2]) * 1000000LL;
-  if (argc > 3 && strcmp(argv[3], "wait") == 0 && getchar() == EOF) return 3;
+  if (argc > 3 && strcmp(argv[3], "wait") == 0) {
+    printf("process %d\n", getpid());
+    fflush(stdout);
+    if (getchar() == EOF) return 3;
+  }
   pthread_t *others = calloc((size_t)threads, sizeof *others);
   for (int i = 1; i < threads; i++)
     if (pthread_create(&others[i], NULL, burn, NULL) != 0) return 1;

@@ -1,7 +1,8 @@
 // flags: -pthread
-/* Threads with calls of their own, to check that rows of different threads are not mixed: thread K makes 200 calls
- * `getpriority(1000 * (K + 1) + i)`, i = 0 … 199; then a child process does the same with K = 50; then one thread blocks in
- * a read that never returns, another sleeps in a call that a signal interrupts, and exit_group ends them all. */
+/* Threads with calls of their own, to check that rows of different threads are not mixed: thread K
+ * makes 200 calls `getpriority(1000 * (K + 1) + i)`, i = 0 … 199; then a child process does the
+ * same with K = 50; then one thread blocks in a read that never returns, another sleeps in a call
+ * that a signal interrupts, and exit_group ends them all. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
-/* `tree_chain DEPTH`: a process that forks one that forks one … DEPTH generations deep; each waits for its child.
- * Prints `generation N PID`. */
+/* `tree_chain DEPTH`: a process that forks one that forks one … DEPTH generations deep; each waits
+ * for its child. Prints `generation N PID`. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>

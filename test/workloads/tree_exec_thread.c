@@ -1,6 +1,7 @@
 // flags: -pthread
-/* `tree_exec_thread cmd args...`: a thread that is not the leader execs, while two others live. The kernel kills the others
- * and gives the thread the leader's id, so the process keeps its pid. Prints `process PID` and `execs TID` first. */
+/* `tree_exec_thread cmd args...`: a thread that is not the leader execs, while two others live. The
+ * kernel kills the others and gives the thread the leader's id, so the process keeps its pid.
+ * Prints `process PID` and `execs TID` first. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
@@ -27,6 +28,8 @@ int main(int argc, char **argv) {
   pthread_t sitter, replacer;
   printf("process %d\n", getpid());
   fflush(stdout);
-  if (pthread_create(&sitter, NULL, sit, NULL) != 0 || pthread_create(&replacer, NULL, replace, argv + 1) != 0) return 1;
+  if (pthread_create(&sitter, NULL, sit, NULL) != 0 ||
+      pthread_create(&replacer, NULL, replace, argv + 1) != 0)
+    return 1;
   for (;;) pause();
 }

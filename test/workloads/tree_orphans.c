@@ -1,9 +1,10 @@
 /* Processes that lose their parent.
- * `tree_orphans follow`: the target forks a child, the child forks a grandchild and exits (double fork); the grandchild
- *   makes itself a session leader, burns 30 ms of CPU as an orphan, forks a great-grandchild that burns 20 ms, and ends. The
- *   target waits for them at a pipe, since they are nobody's children any more.
- * `tree_orphans outlive MS`: the orphan only sleeps for MS and the target ends at once.
- * Prints `<role> PID CPU_US` per process (CPU as getrusage says just before its exit; 0 where it was not measured). */
+ * `tree_orphans follow`: the target forks a child, the child forks a grandchild and exits (double
+ * fork); the grandchild makes itself a session leader, burns 30 ms of CPU as an orphan, forks a
+ * great-grandchild that burns 20 ms, and ends. The target waits for them at a pipe, since they are
+ * nobody's children any more. `tree_orphans outlive MS`: the orphan only sleeps for MS and the
+ * target ends at once. Prints `<role> PID CPU_US` per process (CPU as getrusage says just before
+ * its exit; 0 where it was not measured). */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,8 @@
 static long long used_us(void) {
   struct rusage used;
   getrusage(RUSAGE_SELF, &used);
-  return (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000LL + used.ru_utime.tv_usec + used.ru_stime.tv_usec;
+  return (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000LL + used.ru_utime.tv_usec +
+         used.ru_stime.tv_usec;
 }
 
 static void burn(long ms) {
@@ -37,13 +39,16 @@ int main(int argc, char **argv) {
   say("target", 0);
   pid_t child = fork();
   if (child == 0) {
+    pid_t middle = getpid();
     close(ends[0]);
     if (fork() == 0) {
+      while (getppid() == middle) usleep(1000);
       setsid();
       if (strcmp(argv[1], "outlive") == 0) {
         say("orphan", 0);
         close(ends[1]);
         close(STDOUT_FILENO); /* whoever reads the target's output must not wait for the orphan */
+        close(STDERR_FILENO);
         usleep((useconds_t)atoi(argv[2]) * 1000);
         _exit(0);
       }

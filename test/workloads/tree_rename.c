@@ -1,5 +1,5 @@
-/* `tree_rename NAME`: calls itself NAME (up to 15 bytes, any bytes: `\xNN` in the argument is a byte), then waits long
- * enough for a tick and ends. Prints `process PID`. */
+/* `tree_rename NAME`: calls itself NAME (up to 15 bytes, any bytes: `\xNN` in the argument is a
+ * byte), then waits long enough for a tick and ends. Prints `process PID`. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>

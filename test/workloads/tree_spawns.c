@@ -1,5 +1,5 @@
-/* Children made in other ways than fork: vfork + _exit, vfork + exec, posix_spawn, and a raw clone. Prints `<how> PID`
- * for each. */
+/* Children made in other ways than fork: vfork + _exit, vfork + exec, posix_spawn, and a raw clone.
+ * Prints `<how> PID` for each. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <spawn.h>

@@ -1,8 +1,8 @@
 // flags: -pthread
-/* A tree that stands before anyone looks at it: the process, CHILDREN children, and in each of them THREADS more threads, all
- * working a little every 5 ms. `tree_standing CHILDREN THREADS` prints `process PID`, `child PID` and `thread PID TID`, then
- * `ready`; for every line it reads it forks one more child (`late PID`, which makes its own thread); at end of input
- * everything ends. */
+/* A tree that stands before anyone looks at it: the process, CHILDREN children, and in each of them
+ * THREADS more threads, all working a little every 5 ms. `tree_standing CHILDREN THREADS` prints
+ * `process PID`, `child PID` and `thread PID TID`, then `ready`; for every line it reads it forks
+ * one more child (`late PID`, which makes its own thread); at end of input everything ends. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -54,7 +54,8 @@ int main(int argc, char **argv) {
   usleep(100000);
   dprintf(STDOUT_FILENO, "ready\n");
   char line[64];
-  while (children < 64 && fgets(line, sizeof line, stdin) != NULL) pids[children++] = grow("late", 1);
+  while (children < 64 && fgets(line, sizeof line, stdin) != NULL)
+    pids[children++] = grow("late", 1);
   for (int i = 0; i < children; i++) {
     kill(pids[i], SIGTERM);
     waitpid(pids[i], NULL, 0);

@@ -1,7 +1,7 @@
 // flags: -pthread
-/* `tree_threads N`: one process, N more threads. Each thread announces itself, makes one call no other part of the program
- * makes (`getpriority(PRIO_PROCESS, <its number>)`, so its syscall rows can be found), and works a little. Prints
- * `process PID` and one `thread TID NUMBER` each. */
+/* `tree_threads N`: one process, N more threads. Each thread announces itself, makes one call no
+ * other part of the program makes (`getpriority(PRIO_PROCESS, <its number>)`, so its syscall rows
+ * can be found), and works a little. Prints `process PID` and one `thread TID NUMBER` each. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>

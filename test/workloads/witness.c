@@ -1,6 +1,7 @@
-/* Runs a command and writes what the kernel says it cost: `witness FILE cmd args...` appends one line to FILE,
- * `PID USER_US SYSTEM_US WALL_US VOLUNTARY INVOLUNTARY STATUS`, from wait4(). It is the ground truth of the cpu tests: the
- * rusage covers the command, every thread it had and every child it waited for, to the end of its exit. */
+/* Runs a command and writes what the kernel says it cost: `witness FILE cmd args...` appends one
+ * line to FILE, `PID USER_US SYSTEM_US WALL_US VOLUNTARY INVOLUNTARY STATUS`, from wait4(). It is
+ * the ground truth of the cpu tests: the rusage covers the command, every thread it had and every
+ * child it waited for, to the end of its exit. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -29,8 +30,9 @@ int main(int argc, char **argv) {
   int status;
   struct rusage used;
   if (pid < 0 || wait4(pid, &status, 0, &used) != pid) return perror("wait4"), 2;
-  dprintf(file, "%d %lld %lld %lld %ld %ld %d\n", pid, used.ru_utime.tv_sec * 1000000LL + used.ru_utime.tv_usec,
-          used.ru_stime.tv_sec * 1000000LL + used.ru_stime.tv_usec, now_us() - start, used.ru_nvcsw, used.ru_nivcsw,
-          status);
+  dprintf(file, "%d %lld %lld %lld %ld %ld %d\n", pid,
+          used.ru_utime.tv_sec * 1000000LL + used.ru_utime.tv_usec,
+          used.ru_stime.tv_sec * 1000000LL + used.ru_stime.tv_usec, now_us() - start, used.ru_nvcsw,
+          used.ru_nivcsw, status);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

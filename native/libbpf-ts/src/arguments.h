@@ -17,8 +17,7 @@ struct Bytes {
 
 inline bool WrongArgument(const Napi::CallbackInfo& info, size_t index, const char* expected) {
   if (!info.Env().IsExceptionPending()) {
-    Napi::TypeError::New(info.Env(),
-                         "argument " + std::to_string(index) + " must be " + expected)
+    Napi::TypeError::New(info.Env(), "argument " + std::to_string(index) + " must be " + expected)
         .ThrowAsJavaScriptException();
   }
   return false;

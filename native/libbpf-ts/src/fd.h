@@ -22,6 +22,7 @@ class Fd {
   ~Fd() { Reset(); }
 
   int get() const { return fd_; }
+  int Release() { return std::exchange(fd_, -1); }
   bool valid() const { return fd_ >= 0; }
   void Reset() {
     if (fd_ >= 0) close(fd_);

@@ -5,6 +5,15 @@
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
+#include <mutex>
+
+#ifdef LIBBPF_TS_STATIC
+// The linker points the archive's `stderr` here; CMakeLists.txt says why.
+extern "C" {
+extern FILE* __real_stderr;
+__attribute__((visibility("hidden"))) FILE* __wrap_stderr = nullptr;
+}
+#endif
 
 namespace libbpf_ts {
 namespace {
@@ -29,7 +38,15 @@ int Print(enum libbpf_print_level level, const char* format, va_list arguments) 
 
 }  // namespace
 
-void LogBuffer::Install() { libbpf_set_print(Print); }
+void LogBuffer::Install() {
+  static std::once_flag once;  // every worker thread comes through here
+  std::call_once(once, [] {
+#ifdef LIBBPF_TS_STATIC
+    __wrap_stderr = __real_stderr;
+#endif
+    libbpf_set_print(Print);
+  });
+}
 
 LogBuffer::LogBuffer(int max_level)
     : previous_(current), max_level_(std::max<int>(max_level, LIBBPF_INFO)) {

@@ -66,8 +66,8 @@ void Append(const MapShape& shape, const std::vector<uint8_t>& key,
 int ReadOneByOne(const MapShape& shape, MapEntries* out) {
   std::vector<uint8_t> key(shape.key_size + 1), next(shape.key_size + 1),
       value(shape.value_bytes + 8);
-  // A key deleted under us restarts the walk at the first one: seen keys are not repeated, and a map
-  // that changes faster than we walk ends it all the same.
+  // A key deleted under us restarts the walk at the first one: seen keys are not repeated, and a
+  // map that changes faster than we walk ends it all the same.
   std::unordered_set<std::string> seen;
   size_t budget = static_cast<size_t>(shape.max_entries) * 4 + 1024;
   bool first = true;

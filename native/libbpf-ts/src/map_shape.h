@@ -38,9 +38,9 @@ struct MapShape {
       shape.value_bytes = static_cast<size_t>(shape.value_stride) * (cpus > 0 ? cpus : 1);
     }
     // Looking up a map of maps or of programs yields its id.
-    if (shape.value_bytes < 4 && (shape.type == BPF_MAP_TYPE_ARRAY_OF_MAPS ||
-                                  shape.type == BPF_MAP_TYPE_HASH_OF_MAPS ||
-                                  shape.type == BPF_MAP_TYPE_PROG_ARRAY)) {
+    if (shape.value_bytes < 4 &&
+        (shape.type == BPF_MAP_TYPE_ARRAY_OF_MAPS || shape.type == BPF_MAP_TYPE_HASH_OF_MAPS ||
+         shape.type == BPF_MAP_TYPE_PROG_ARRAY)) {
       shape.value_bytes = shape.value_stride = 4;
     }
     return shape;

@@ -14,8 +14,8 @@ struct Seed {
   bpf_map* map;
 };
 
-// One variable's bytes in memory the kernel shares with us: a scalar moves in one access, so neither
-// side ever sees half of it.
+// One variable's bytes in memory the kernel shares with us: a scalar moves in one access, so
+// neither side ever sees half of it.
 template <typename Word>
 void CopyWord(void* to, const void* from, bool store) {
   if (store) {
@@ -38,19 +38,16 @@ void CopyShared(void* to, const void* from, size_t size, bool store) {
 
 }  // namespace
 
-void MapWrap::Init(Napi::Env env, Napi::Object exports) {
-  Napi::Function constructor =
-      DefineClass(env, "NativeMap",
-                  {InstanceMethod<&MapWrap::GetFd>("fd"), InstanceMethod<&MapWrap::Shape>("shape"),
-                   InstanceMethod<&MapWrap::Lookup>("lookup"),
-                   InstanceMethod<&MapWrap::Update>("update"),
-                   InstanceMethod<&MapWrap::Remove>("remove"),
-                   InstanceMethod<&MapWrap::Entries>("entries"),
-                   InstanceMethod<&MapWrap::RemoveMany>("removeMany"),
-                   InstanceMethod<&MapWrap::ReadMemory>("readMemory"),
-                   InstanceMethod<&MapWrap::WriteMemory>("writeMemory")});
+void MapWrap::Init(Napi::Env env) {
+  Napi::Function constructor = DefineClass(
+      env, "NativeMap",
+      {InstanceMethod<&MapWrap::GetFd>("fd"), InstanceMethod<&MapWrap::Shape>("shape"),
+       InstanceMethod<&MapWrap::Lookup>("lookup"), InstanceMethod<&MapWrap::Update>("update"),
+       InstanceMethod<&MapWrap::Remove>("remove"), InstanceMethod<&MapWrap::Entries>("entries"),
+       InstanceMethod<&MapWrap::RemoveMany>("removeMany"),
+       InstanceMethod<&MapWrap::ReadMemory>("readMemory"),
+       InstanceMethod<&MapWrap::WriteMemory>("writeMemory")});
   Environment::Of(env).map_constructor = Napi::Persistent(constructor);
-  exports.Set("NativeMap", constructor);
 }
 
 Napi::Value MapWrap::New(Napi::Env env, std::shared_ptr<ObjectCore> core, bpf_map* map) {
@@ -84,14 +81,13 @@ bool MapWrap::Usable(Napi::Env env, const char* operation) {
   return true;
 }
 
-bool MapWrap::ReadSized(const Napi::CallbackInfo& info, size_t index, size_t size,
-                        const char* what, Bytes* out) {
+bool MapWrap::ReadSized(const Napi::CallbackInfo& info, size_t index, size_t size, const char* what,
+                        Bytes* out) {
   if (!Read(info, index, out)) return false;
   if (out->size == size) return true;
-  Throw(info.Env(),
-        Fail(EMSGSIZE, std::string("use ") + what, name_,
-             std::string(what) + " has " + std::to_string(out->size) + " bytes, the map wants " +
-                 std::to_string(size)));
+  Throw(info.Env(), Fail(EMSGSIZE, std::string("use ") + what, name_,
+                         std::string(what) + " has " + std::to_string(out->size) +
+                             " bytes, the map wants " + std::to_string(size)));
   return false;
 }
 
@@ -137,8 +133,7 @@ Napi::Value MapWrap::Update(const Napi::CallbackInfo& info) {
       !ReadSized(info, 1, shape_.value_bytes, "value", &value) || !Read(info, 2, &flags)) {
     return env.Undefined();
   }
-  int error =
-      bpf_map_update_elem(shape_.fd, key.size > 0 ? key.data : nullptr, value.data, flags);
+  int error = bpf_map_update_elem(shape_.fd, key.size > 0 ? key.data : nullptr, value.data, flags);
   if (error == -E2BIG) {
     Throw(env, Fail(error, "update", name_,
                     "the map has reached its max_entries (" + std::to_string(shape_.max_entries) +
@@ -175,10 +170,8 @@ Napi::Value MapWrap::Entries(const Napi::CallbackInfo& info) {
   }
   Napi::Object out = Napi::Object::New(env);
   out.Set("count", Napi::Number::New(env, static_cast<double>(entries.count)));
-  out.Set("keys",
-          Napi::Buffer<uint8_t>::Copy(env, entries.keys.data(), entries.keys.size()));
-  out.Set("values",
-          Napi::Buffer<uint8_t>::Copy(env, entries.values.data(), entries.values.size()));
+  out.Set("keys", Napi::Buffer<uint8_t>::Copy(env, entries.keys.data(), entries.keys.size()));
+  out.Set("values", Napi::Buffer<uint8_t>::Copy(env, entries.values.data(), entries.values.size()));
   return out;
 }
 
@@ -203,16 +196,17 @@ Napi::Value MapWrap::RemoveMany(const Napi::CallbackInfo& info) {
 uint8_t* MapWrap::Memory(const Napi::CallbackInfo& info, const char* operation, uint64_t offset,
                          size_t length) {
   size_t size = 0;
-  const void* memory = bpf_map__initial_value(map_, &size);
-  if (memory == nullptr || !bpf_map__is_internal(map_)) {
-    Throw(info.Env(), Fail(EINVAL, operation, name_, "not a data section"));
+  uint8_t* memory = nullptr;
+  Failure failure = core_->Section(map_, &memory, &size);
+  if (failure) {
+    Throw(info.Env(), failure);
     return nullptr;
   }
   if (offset > size || length > size - offset) {
     Throw(info.Env(), Fail(ERANGE, operation, name_, "outside of the section"));
     return nullptr;
   }
-  return static_cast<uint8_t*>(const_cast<void*>(memory)) + offset;
+  return memory + offset;
 }
 
 // readMemory(offset, length) => bytes of a global data section, as the programs see it now

@@ -16,7 +16,7 @@ class MapWrap : public Napi::ObjectWrap<MapWrap> {
  public:
   static constexpr napi_type_tag kTag = {0x6c696262706674d1, 0xb0a1d2c3e4f50001};
   static constexpr const char* kExpected = "a map";
-  static void Init(Napi::Env env, Napi::Object exports);
+  static void Init(Napi::Env env);
   static Napi::Value New(Napi::Env env, std::shared_ptr<ObjectCore> core, bpf_map* map);
   explicit MapWrap(const Napi::CallbackInfo& info);
 

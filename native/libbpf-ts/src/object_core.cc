@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "object_core.h"
 
+#include <sys/mman.h>
+#include <cerrno>
+
 namespace libbpf_ts {
 
 Failure ObjectCore::OpenFile(const std::string& path, const std::string& name,
@@ -33,7 +36,27 @@ Failure ObjectCore::Load() {
   return {};
 }
 
+Failure ObjectCore::Section(const bpf_map* map, uint8_t** memory, size_t* size) {
+  const char* operation = "map section";
+  *size = bpf_map__value_size(map);
+  auto found = sections_.find(map);
+  if (found == sections_.end()) {
+    if (!bpf_map__is_internal(map)) {
+      return Fail(EINVAL, operation, bpf_map__name(map), "not a data section");
+    }
+    int protection = PROT_READ;
+    if ((bpf_map__map_flags(map) & BPF_F_RDONLY_PROG) == 0) protection |= PROT_WRITE;
+    void* mapped = mmap(nullptr, *size, protection, MAP_SHARED, bpf_map__fd(map), 0);
+    if (mapped == MAP_FAILED) return Fail(errno, operation, bpf_map__name(map));
+    found = sections_.emplace(map, Mapping{mapped, *size}).first;
+  }
+  *memory = static_cast<uint8_t*>(found->second.memory);
+  return {};
+}
+
 void ObjectCore::DoClose() {
+  for (auto& [map, mapping] : sections_) munmap(mapping.memory, mapping.size);
+  sections_.clear();
   bpf_object__close(object_);
   object_ = nullptr;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <bpf/libbpf.h>
+#include <map>
 #include <memory>
 #include <string>
 #include "failure.h"
@@ -25,6 +26,10 @@ class ObjectCore : public Resource {
   bool loaded() const { return loaded_; }
   const std::string& name() const { return name_; }
 
+  // A data section (.data, .bss, .rodata) in memory shared with the programs; mapped on first use,
+  // unmapped when the object closes. Needs kernel >= 5.5.
+  Failure Section(const bpf_map* map, uint8_t** memory, size_t* size);
+
  protected:
   void DoClose() override;
 
@@ -32,6 +37,11 @@ class ObjectCore : public Resource {
   bpf_object* object_;
   std::string name_;
   bool loaded_ = false;
+  struct Mapping {
+    void* memory;
+    size_t size;
+  };
+  std::map<const bpf_map*, Mapping> sections_;
 };
 
 }  // namespace libbpf_ts

@@ -92,8 +92,7 @@ Napi::Value ObjectWrap::Maps(const Napi::CallbackInfo& info) {
     entry.Set("valueTypeId", Napi::Number::New(env, bpf_map__btf_value_type_id(map)));
     entry.Set("internal", bpf_map__is_internal(map));
     entry.Set("autocreate", bpf_map__autocreate(map));
-    entry.Set("created",
-              core_->loaded() && bpf_map__autocreate(map) && bpf_map__fd(map) >= 0);
+    entry.Set("created", core_->loaded() && bpf_map__autocreate(map) && bpf_map__fd(map) >= 0);
     list.Set(list.Length(), entry);
   }
   return list;
@@ -170,8 +169,7 @@ Napi::Value ObjectWrap::WriteInitial(const Napi::CallbackInfo& info) {
   bpf_map* map = FindMap(info, "set variable");
   if (map == nullptr) return env.Undefined();
   size_t size = 0;
-  void* memory = const_cast<void*>(
-      static_cast<const void*>(bpf_map__initial_value(map, &size)));
+  void* memory = const_cast<void*>(static_cast<const void*>(bpf_map__initial_value(map, &size)));
   if (memory == nullptr) {
     Throw(env, Fail(EINVAL, "set variable", bpf_map__name(map), "not a data section"));
   } else if (offset > size || bytes.size > size - offset) {

@@ -1,0 +1,84 @@
+// Prints: what being watched costs per scheduler switch, per packet and per malloc/free pair: from BPF's own run-time account and from
+// the workload's clock, in the tree and beside it; and the same for tools a user might pick instead, where installed.
+import { accessSync, constants, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { alternate, bare, beside, heading, line, times, watched, workload, type RunRecord } from "./support/measure.js";
+
+const rounds = 5;
+
+function installed(name: string): boolean {
+  return (process.env.PATH ?? "").split(delimiter).some((folder) => {
+    try {
+      accessSync(join(folder, name), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+const figure = ({ stdout }: { stdout: string }): number => Number(stdout.trim().split("\n").at(-1));
+
+/** Runs once bare, once in the tree, once beside it, in turn; keeps what BPF said of the run in the tree. */
+async function compare(config: object, command: readonly string[]): Promise<{ bare: number; tree: number; beside: number; record: RunRecord }> {
+  let record: RunRecord | undefined;
+  const values = await alternate(rounds, {
+    bare: async () => figure(await bare(command)),
+    tree: async () => {
+      const run = await watched(config, command);
+      record = run.record;
+      return figure(run);
+    },
+    beside: () => beside(config, async () => figure(await bare(command))),
+  });
+  if (record === undefined) throw new Error("no run");
+  return { ...values, record };
+}
+
+function print(values: { bare: number; tree: number; beside: number; record: RunRecord }, per: number): void {
+  line("bare", values.bare / per, "ns");
+  line("in the tree", values.tree / per, "ns", `${times(values.tree, values.bare)} bare, + ${((values.tree - values.bare) / per).toFixed(0)} ns`);
+  line("beside the tree", values.beside / per, "ns", `${times(values.beside, values.bare)} bare`);
+}
+
+function account(record: RunRecord, module: string, events: number): string {
+  const entry = record.modules[module] as { bpf_run_ns?: number; bpf_runs?: number } | undefined;
+  return `BPF's own account: ${((entry?.bpf_run_ns ?? Number.NaN) / events).toFixed(0)} ns each, ${String(entry?.bpf_runs)} program runs`;
+}
+
+const roundTrips = 200000;
+
+heading(`a scheduler switch (two processes and a pipe on one CPU, median of ${rounds})`);
+const switches = await compare({ snoop_cpu: "bpf", cpu_output_file: "cpu.csv" }, [workload("net_pingpong"), "pipe", roundTrips.toString()]);
+print(switches, 2);
+console.log(`  ${account(switches.record, "cpu", 2 * roundTrips)}`);
+
+heading(`a packet (the same over UDP on loopback: one sent and received is one, median of ${rounds})`);
+const packets = await compare({ snoop_network: "bpf", network_output_file: "network.csv" }, [workload("net_pingpong"), "udp", roundTrips.toString()]);
+print(packets, 2);
+console.log(`  ${account(packets.record, "network", 2 * roundTrips)}`);
+
+const pairs = 300000;
+heading(`a malloc/free pair (median of ${rounds})`);
+const heap = await compare({ snoop_mem: "bpf", mem_output_file: "mem.csv" }, [workload("heap_pair"), pairs.toString()]);
+print(heap, 1);
+console.log(`  ${account(heap.record, "mem", pairs)}`);
+const threaded = await compare({ snoop_mem: "bpf", mem_output_file: "mem.csv" }, [workload("heap_pair"), pairs.toString(), "2"]);
+line("two threads: bare", threaded.bare, "ns");
+line("two threads: in the tree", threaded.tree, "ns", `${times(threaded.tree, threaded.bare)} bare`);
+
+const folder = mkdtempSync(join(tmpdir(), "treesnoop-bench-"));
+try {
+  const pair = [workload("heap_pair"), pairs.toString()];
+  if (installed("heaptrack")) {
+    const peer = await alternate(3, { heaptrack: async () => Number(/^(\d+\.\d)$/m.exec((await bare(["heaptrack", "-o", join(folder, "out"), ...pair])).stdout)?.[1]) });
+    line("heaptrack", peer.heaptrack, "ns", `${times(peer.heaptrack, heap.bare)} bare`);
+  }
+  if (installed("valgrind")) {
+    const peer = await alternate(3, { valgrind: async () => figure(await bare(["valgrind", "-q", "--leak-check=no", ...pair])) });
+    line("valgrind (memcheck)", peer.valgrind, "ns", `${times(peer.valgrind, heap.bare)} bare`);
+  }
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}

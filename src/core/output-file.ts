@@ -1,0 +1,132 @@
+/**
+ * Owns: files in the output folder: created anew and never through a planted link, owned by the invoking
+ * user, an older one kept under its own time, whole lines only even on a full disk.
+ * Owns not: what is in them.
+ */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { describe, errors } from "./errors.js";
+
+/** Who the files belong to: whoever called sudo, else whoever runs this. */
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export function invokingUser(env: NodeJS.ProcessEnv = process.env): Owner | undefined {
+  if (process.geteuid?.() !== 0) return undefined;
+  const uid = Number(env["SUDO_UID"]);
+  const gid = Number(env["SUDO_GID"]);
+  return Number.isInteger(uid) && Number.isInteger(gid) && uid > 0 ? { uid, gid } : undefined;
+}
+
+/** Makes the folder and whatever lacks above it, each given to the owner. */
+export function makeFolder(folder: string, owner: Owner | undefined): void {
+  try {
+    const first = fs.mkdirSync(folder, { recursive: true, mode: 0o755 });
+    if (first !== undefined && owner) {
+      for (let made = path.resolve(folder); made.length >= first.length; made = path.dirname(made)) {
+        fs.lchownSync(made, owner.uid, owner.gid);
+      }
+    }
+    fs.accessSync(folder, fs.constants.W_OK | fs.constants.X_OK);
+  } catch (error) {
+    throw errors.outputFolder(folder, reasonOf(error));
+  }
+}
+
+export function reasonOf(error: unknown): string {
+  const code = (error as NodeJS.ErrnoException).code;
+  const known: Record<string, string> = {
+    EACCES: "permission denied",
+    EPERM: "permission denied",
+    ENOENT: "it does not exist",
+    EISDIR: "it is a folder",
+    ENOTDIR: "a part of its path is not a folder",
+    EEXIST: "a file of that name is in the way",
+    EROFS: "the file system is read-only",
+    ENOSPC: "the disk is full",
+    EDQUOT: "the disk quota is used up",
+    ELOOP: "it is a symbolic link",
+  };
+  return (code !== undefined ? known[code] : undefined) ?? describe(error);
+}
+
+function timeInName(time: Date): string {
+  const two = (value: number): string => String(value).padStart(2, "0");
+  const date = [time.getFullYear(), two(time.getMonth() + 1), two(time.getDate())].join("-");
+  return `${date}T${[time.getHours(), time.getMinutes(), time.getSeconds()].map(two).join("-")}`;
+}
+
+/** `cpu.csv` → `cpu.2026-11-20T10-15-00.csv`, by the time the old file was begun. */
+function keepOld(file: string): void {
+  const old = fs.lstatSync(file, { throwIfNoEntry: false });
+  if (!old) return;
+  const { dir, name, ext } = path.parse(file);
+  const begun = timeInName(old.birthtimeMs > 0 ? old.birthtime : old.mtime);
+  for (let again = 1; ; again++) {
+    const suffix = again === 1 ? "" : `-${String(again)}`;
+    const kept = path.join(dir, `${name}.${begun}${suffix}${ext}`);
+    if (fs.lstatSync(kept, { throwIfNoEntry: false })) continue;
+    fs.renameSync(file, kept);
+    return;
+  }
+}
+
+/** Creates the file; O_EXCL follows no link and takes over no file somebody planted meanwhile. */
+export function createFile(file: string, overwrite: boolean, owner: Owner | undefined): number {
+  try {
+    if (overwrite) fs.rmSync(file, { force: true });
+    else keepOld(file);
+    const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = fs.constants;
+    const fd = fs.openSync(file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
+    if (owner) fs.fchownSync(fd, owner.uid, owner.gid);
+    return fd;
+  } catch (error) {
+    throw errors.outputFile(file, reasonOf(error));
+  }
+}
+
+/** A file that only ever holds whole lines. */
+export class OutputFile {
+  readonly path: string;
+  /** Rows that are in the file. */
+  rows = 0;
+  /** Rows that could not be written. */
+  lost = 0;
+  /** Why the last write failed; empty when it did not. */
+  problem = "";
+  #fd: number;
+  #length = 0;
+
+  constructor(file: string, overwrite: boolean, owner: Owner | undefined) {
+    this.path = file;
+    this.#fd = createFile(file, overwrite, owner);
+  }
+
+  /** Appends the lines; on failure cuts back to the last whole line and counts the rows as lost. */
+  append(lines: string, rows: number): void {
+    const bytes = Buffer.from(lines);
+    try {
+      for (let done = 0; done < bytes.length; ) {
+        done += fs.writeSync(this.#fd, bytes, done, bytes.length - done);
+      }
+      this.#length += bytes.length;
+      this.rows += rows;
+      this.problem = "";
+    } catch (error) {
+      this.problem = reasonOf(error);
+      this.lost += rows;
+      try {
+        fs.ftruncateSync(this.#fd, this.#length);
+      } catch {
+        // Not a regular file: nothing to cut.
+      }
+    }
+  }
+
+  close(): void {
+    if (this.#fd >= 0) fs.closeSync(this.#fd);
+    this.#fd = -1;
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Owns: everything before the first tick that can fail: the host, the target, the BPF object, the output
+ * folder, each in the order in which a user would want to hear of it.
+ * Owns not: ticking and stopping (session.ts).
+ */
+import * as fs from "node:fs";
+import { load, type Bpf, type PartSets } from "./bpf.js";
+import type { Invocation } from "./cli.js";
+import { readConfig, type Config } from "./config.js";
+import { errors } from "./errors.js";
+import { host } from "./host.js";
+import type { BpfParts, Module } from "./module.js";
+import { Attached, findUser, Launched, type Target, type User } from "./target.js";
+import { pidConstants, treeParts } from "./tree.js";
+
+/** config.json with what the command line says instead. */
+export function configure(invocation: Invocation, modules: readonly Module[]): Config {
+  const config = readConfig(invocation.config, modules);
+  return {
+    ...config,
+    interval: invocation.interval ?? config.interval,
+    outputDir: invocation.outputDir ?? config.outputDir,
+  };
+}
+
+/** Refuses what was asked for and is not to be had here. */
+export function checkHost(config: Config): void {
+  if (!host.privileged()) throw errors.privileges();
+  if (!host.btf()) throw errors.noBtf();
+  for (const [module, request] of config.requests) {
+    const missing = host.missing(module.needs(request.options));
+    if (missing) throw errors.unavailable(module.name, missing.reason);
+  }
+}
+
+function sudoUser(): User | undefined {
+  const name = process.env["SUDO_USER"];
+  return name === undefined ? undefined : findUser(name);
+}
+
+/** The environment run.sh wrote down before sudo cleared it. Only the invoking user's own file is read. */
+function takeEnvironment(file: string): NodeJS.ProcessEnv {
+  const fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
+  try {
+    const { uid } = fs.fstatSync(fd);
+    if (uid !== Number(process.env["SUDO_UID"])) {
+      throw errors.option(`--user-environment is not a file of the invoking user.`);
+    }
+    const pairs = fs.readFileSync(fd, "utf8").split("\0").filter(Boolean);
+    return Object.fromEntries(
+      pairs.map((pair) => {
+        const at = pair.indexOf("=");
+        return [pair.slice(0, at), pair.slice(at + 1)];
+      }),
+    );
+  } finally {
+    fs.closeSync(fd);
+    fs.rmSync(file, { force: true });
+  }
+}
+
+export interface Aim {
+  readonly target: Target | undefined;
+  readonly env: NodeJS.ProcessEnv;
+}
+
+/** Launches the target up to its pause, or finds the running one. */
+export async function aim(invocation: Invocation): Promise<Aim> {
+  const { userEnvironment, user } = invocation;
+  const env = userEnvironment === undefined ? process.env : takeEnvironment(userEnvironment);
+  if (invocation.mode === "host") return { target: undefined, env };
+  if (invocation.pid !== undefined) return { target: new Attached(invocation.pid), env };
+  const identity =
+    user !== undefined ? findUser(user) : userEnvironment !== undefined ? sudoUser() : undefined;
+  return { target: await Launched.start(invocation.command, env, identity), env };
+}
+
+/** Numbers of the streams, by module. 0 is the identity stream. */
+export function numberStreams(modules: readonly Module[]): Map<Module, number> {
+  const streaming = modules.filter((module) => module.bpf(undefined).stream !== undefined);
+  return new Map(streaming.map((module, index) => [module, index + 1]));
+}
+
+function ringBytes(parts: readonly BpfParts[]): number {
+  return Math.max(1 << 20, ...parts.map((part) => part.ringBytes ?? 0));
+}
+
+/**
+ * Loads the tree and every module this host can run, wanted now or not: config.json may switch one on
+ * later, and the object is loaded once.
+ */
+export function loadObject(
+  invocation: Invocation,
+  config: Config,
+  modules: readonly Module[],
+  numbers: ReadonlyMap<Module, number>,
+): Bpf {
+  const able = modules.filter((module) => {
+    return host.missing(module.needs(config.requests.get(module)?.options)) === undefined;
+  });
+  const parts = new Map(
+    able.map((module) => [module.name, module.bpf(config.requests.get(module)?.options)]),
+  );
+  const sets: PartSets = new Map([["tree", treeParts], ...parts]);
+  const constants: Record<string, number> = {
+    ...pidConstants(),
+    host_mode: invocation.mode === "host" ? 1 : 0,
+    follow_children: config.traceMultiprocess ? 1 : 0,
+  };
+  for (const [module, number] of numbers) {
+    const variable = parts.get(module.name)?.stream;
+    if (variable !== undefined) constants[variable] = number;
+  }
+  const wanted = [...config.requests.keys()].flatMap((module) => parts.get(module.name) ?? []);
+  const { bpf, refused } = load(sets, "tree", constants, new Map([["events", ringBytes(wanted)]]));
+  for (const module of config.requests.keys()) {
+    const reason = refused.get(module.name);
+    if (reason === undefined) continue;
+    bpf.close();
+    throw errors.unavailable(module.name, reason);
+  }
+  return bpf;
+}

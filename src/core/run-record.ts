@@ -1,0 +1,65 @@
+/**
+ * Owns: run.json: what ran, how, and what it cost; replaced atomically, so a reader never sees half of it.
+ * Owns not: the figures in it.
+ */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { createFile, type Owner } from "./output-file.js";
+
+export interface ModuleRecord {
+  backend: string;
+  state: "running" | "stopped" | "failed" | "unavailable";
+  reason?: string;
+  file: string;
+  rows: number;
+  events_seen: number;
+  events_written: number;
+  events_lost: number;
+  /** Run time of the module's BPF programs so far, ns; the runs themselves. */
+  bpf_run_ns: number;
+  bpf_runs: number;
+}
+
+export interface RunRecord {
+  version: string;
+  kernel: string;
+  command: readonly string[];
+  mode: "launch" | "attach" | "host";
+  config: Readonly<Record<string, unknown>>;
+  start: string;
+  end: string | null;
+  state: "running" | "finished";
+  exit_code: number | null;
+  ticks: number;
+  processes_lost: number;
+  warnings: string[];
+  modules: Record<string, ModuleRecord>;
+  monitor: { cpu_ms: number; peak_rss_kb: number };
+}
+
+export class RunFile {
+  readonly path: string;
+  readonly #owner: Owner | undefined;
+
+  constructor(folder: string, overwrite: boolean, owner: Owner | undefined) {
+    this.path = path.join(folder, "run.json");
+    this.#owner = owner;
+    // Takes the place now: an older run.json is kept, and a folder that cannot be written is found out.
+    fs.closeSync(createFile(this.path, overwrite, owner));
+  }
+
+  /** Errors are the caller's: a full disk must not end the run. */
+  write(record: RunRecord): void {
+    const fresh = path.join(path.dirname(this.path), `.run.${String(process.pid)}.json`);
+    const fd = createFile(fresh, true, this.#owner);
+    try {
+      fs.writeSync(fd, `${JSON.stringify(record, undefined, 2)}\n`);
+    } catch (error) {
+      fs.rmSync(fresh, { force: true });
+      throw error;
+    } finally {
+      fs.closeSync(fd);
+    }
+    fs.renameSync(fresh, this.path);
+  }
+}

@@ -1,0 +1,336 @@
+/**
+ * Owns: one run from the first check to the exit code: prepare, start, tick, stop, in reverse order and
+ * through the same code however it ends.
+ * Owns not: what each step does.
+ */
+import * as os from "node:os";
+import * as path from "node:path";
+import { enableRunTimeStatistics } from "libbpf-ts";
+import type { Bpf } from "./bpf.js";
+import { type Invocation, version } from "./cli.js";
+import { monotonicNs, unixSeconds } from "./clock.js";
+import { ConfigWatch } from "./config-watch.js";
+import type { Config } from "./config.js";
+import { describe } from "./errors.js";
+import { host } from "./host.js";
+import type { Log } from "./log.js";
+import type { Module, Process, Request, Tick } from "./module.js";
+import { type Folder, ModuleRun } from "./module-run.js";
+import { invokingUser, makeFolder } from "./output-file.js";
+import { aim, checkHost, configure, loadObject, numberStreams, type Aim } from "./prepare.js";
+import { RunFile, type RunRecord } from "./run-record.js";
+import { Scope } from "./scope.js";
+import { Shared } from "./shared.js";
+import { Interruptions } from "./signals.js";
+import { statusLine, summary } from "./status.js";
+import { Streams } from "./streams.js";
+import { Attached, Launched } from "./target.js";
+import { lifeKinds, Tree } from "./tree.js";
+
+const sleepUntil = (ns: number, wake: Promise<unknown>): Promise<unknown> => {
+  let timer: NodeJS.Timeout | undefined;
+  const time = new Promise((resolve) => {
+    timer = setTimeout(resolve, Math.max(0, (ns - monotonicNs()) / 1e6));
+  });
+  return Promise.race([time, wake]).finally(() => {
+    clearTimeout(timer);
+  });
+};
+
+export async function runSession(
+  invocation: Invocation,
+  modules: readonly Module[],
+  log: Log,
+): Promise<number> {
+  const config = configure(invocation, modules);
+  checkHost(config);
+  const aimed = await aim(invocation);
+  const numbers = numberStreams(modules);
+  let session: Session | undefined;
+  let bpf: Bpf | undefined;
+  try {
+    bpf = loadObject(invocation, config, modules, numbers);
+    session = new Session(invocation, config, modules, numbers, aimed, bpf, log);
+    await session.start();
+    return await session.watch();
+  } finally {
+    if (aimed.target instanceof Launched) aimed.target.abandon();
+    await session?.close();
+    bpf?.close();
+  }
+}
+
+class Session {
+  readonly #invocation: Invocation;
+  readonly #modules: readonly Module[];
+  readonly #numbers: ReadonlyMap<Module, number>;
+  readonly #aim: Aim;
+  readonly #bpf: Bpf;
+  readonly #log: Log;
+  readonly #folder: Folder;
+  readonly #runFile: RunFile;
+  readonly #record: RunRecord;
+  readonly #tree: Tree;
+  readonly #streams: Streams;
+  readonly #scope: Scope;
+  readonly #shared = new Shared();
+  readonly #runs = new Map<Module, { run: ModuleRun; release: () => void }>();
+  readonly #statistics = enableRunTimeStatistics();
+  readonly #interruptions: Interruptions;
+  readonly #watch: ConfigWatch;
+  #config: Config;
+  #started = 0;
+  #lastTick = 0;
+  #runFileProblem = "";
+
+  constructor(
+    invocation: Invocation,
+    config: Config,
+    modules: readonly Module[],
+    numbers: ReadonlyMap<Module, number>,
+    aimed: Aim,
+    bpf: Bpf,
+    log: Log,
+  ) {
+    this.#invocation = invocation;
+    this.#config = config;
+    this.#modules = modules;
+    this.#numbers = numbers;
+    this.#aim = aimed;
+    this.#bpf = bpf;
+    this.#log = log;
+    const dir = path.resolve(config.outputDir);
+    this.#folder = { dir, overwrite: invocation.overwrite, owner: invokingUser() };
+    makeFolder(dir, this.#folder.owner);
+    this.#runFile = new RunFile(dir, invocation.overwrite, this.#folder.owner);
+    this.#record = {
+      version,
+      kernel: os.release(),
+      command: invocation.command,
+      mode: invocation.mode === "modules" ? "launch" : invocation.mode,
+      config: config.raw,
+      start: new Date().toISOString(),
+      end: null,
+      state: "running",
+      exit_code: null,
+      ticks: 0,
+      processes_lost: 0,
+      warnings: [],
+      modules: {},
+      monitor: { cpu_ms: 0, peak_rss_kb: 0 },
+    };
+    this.#tree = new Tree(bpf);
+    this.#streams = new Streams(bpf);
+    this.#scope = new Scope(this.#tree, {
+      host: invocation.mode === "host",
+      follow: config.traceMultiprocess,
+      anchorPid: aimed.target?.pid ?? process.pid,
+      launch:
+        invocation.mode === "launch"
+          ? { command: invocation.command[0] ?? "", env: aimed.env }
+          : undefined,
+    });
+    this.#interruptions = new Interruptions(aimed.target);
+    this.#watch = new ConfigWatch(invocation.config, modules, log);
+  }
+
+  async start(): Promise<void> {
+    this.#tree.mark(this.#aim.target?.pid);
+    for (const [module, request] of this.#config.requests) await this.#switchOn(module, request, true);
+    this.#tree.goLast();
+    const target = this.#aim.target;
+    if (target instanceof Attached) {
+      this.#tree.listen([lifeKinds.end], (event) => {
+        const status = event.process === this.#tree.root ? this.#tree.rootEnd() : undefined;
+        if (status !== undefined) target.end(status);
+      });
+      const ended = this.#tree.rootEnd();
+      if (this.#tree.root === 0 || ended !== undefined) target.end(ended ?? 0);
+    }
+    this.#started = monotonicNs();
+    this.#lastTick = this.#started;
+    this.#save();
+    await target?.go();
+  }
+
+  /** Ticks until the target ends, the duration is over or somebody interrupts. */
+  async watch(): Promise<number> {
+    const { target } = this.#aim;
+    let code = 0;
+    let over = false;
+    const ended = (target?.exited ?? new Promise<number>(() => undefined)).then((exitCode) => {
+      code = exitCode;
+      over = true;
+    });
+    const stopped = this.#interruptions.stop.then(() => {
+      over = true;
+    });
+    const { duration } = this.#invocation;
+    const end = duration === undefined ? Infinity : this.#started + duration * 1e9;
+    let next = this.#started;
+    for (;;) {
+      next = Math.min(Math.max(next + this.#config.interval * 1e9, monotonicNs()), end);
+      await sleepUntil(next, Promise.race([ended, stopped]));
+      if (over || monotonicNs() >= end) break;
+      await this.#reconfigure();
+      await this.#tick();
+    }
+    if (over && target) await this.#settled();
+    await this.#tick();
+    this.#switchAllOff();
+    if (!over && target instanceof Launched) {
+      // The duration is over, the target is not: it goes on unwatched, and its exit code is awaited.
+      await this.#detach();
+      await ended;
+    }
+    this.#record.exit_code = code;
+    this.#finish();
+    return code;
+  }
+
+  /** wait(2) reports an exit a moment before the last switch away, with which the figures are final. */
+  async #settled(): Promise<void> {
+    if (this.#tree.root === 0) return;
+    for (let waited = 0; waited < 500 && this.#tree.rootEnd() === undefined; waited++) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+
+  async #switchOn(module: Module, request: Request<unknown>, first: boolean): Promise<void> {
+    const folder = first ? this.#folder : { ...this.#folder, overwrite: false };
+    const number = this.#numbers.get(module) ?? 0;
+    const run = new ModuleRun(module, request, folder, this.#streams, number, this.#log);
+    const { context, release } = this.#shared.contextFor(this.#bpf, this.#scope, (sentence) => {
+      this.#record.warnings.push(sentence);
+      this.#log.note(sentence);
+    });
+    this.#runs.set(module, { run, release });
+    const before = this.#record.modules[module.name];
+    if (before) {
+      const until = new Date().toISOString();
+      this.#record.modules[`${module.name} until ${until}`] = before;
+    }
+    this.#record.modules[module.name] = run.record;
+    try {
+      await run.start(context, this.#tree.read());
+    } catch (error) {
+      release();
+      this.#runs.delete(module);
+      if (first) throw error;
+      run.record.state = "failed";
+      run.record.reason = describe(error);
+      this.#log.error(`${module.name} cannot be switched on: ${describe(error)}`);
+    }
+  }
+
+  #switchOff(module: Module): void {
+    const entry = this.#runs.get(module);
+    if (!entry) return;
+    entry.run.stop("stopped");
+    entry.release();
+    this.#runs.delete(module);
+  }
+
+  #switchAllOff(): void {
+    for (const module of [...this.#runs.keys()].reverse()) this.#switchOff(module);
+  }
+
+  /** Takes over an edited config.json: what stayed the same keeps running, with its counts. */
+  async #reconfigure(): Promise<void> {
+    const fresh = this.#watch.take();
+    if (!fresh) return;
+    const was = this.#config;
+    this.#config = {
+      ...fresh,
+      interval: this.#invocation.interval ?? fresh.interval,
+      outputDir: was.outputDir,
+      traceMultiprocess: was.traceMultiprocess,
+    };
+    this.#record.config = fresh.raw;
+    for (const module of this.#modules) {
+      const request = fresh.requests.get(module);
+      const entry = this.#runs.get(module);
+      if (!request) {
+        this.#switchOff(module);
+        continue;
+      }
+      if (entry && JSON.stringify(entry.run.request.options) === JSON.stringify(request.options)) {
+        if (entry.run.request.file !== request.file) entry.run.moveTo(request);
+        continue;
+      }
+      this.#switchOff(module);
+      const missing = host.missing(module.needs(request.options));
+      if (missing) this.#log.error(`${module.name} cannot be switched on: ${missing.reason}`);
+      else await this.#switchOn(module, request, false);
+    }
+    this.#tree.goLast();
+  }
+
+  async #tick(): Promise<void> {
+    const now = monotonicNs();
+    const processes = this.#tree.read();
+    const ended = processes.filter((process) => process.ended);
+    const seconds = unixSeconds(now);
+    const tick: Tick = {
+      elapsed: (now - this.#lastTick) / 1e9,
+      processes,
+      identify: (process: Process) => ({
+        Ticks: process.ended ? "END" : seconds,
+        PID: process.pid,
+        COMM: process.comm,
+      }),
+    };
+    this.#lastTick = now;
+    this.#streams.drain();
+    for (const { run } of this.#runs.values()) await run.tick(tick);
+    for (const { run } of this.#runs.values()) run.forget(ended);
+    this.#shared.forget(ended);
+    this.#streams.forget(ended);
+    this.#tree.forget(ended);
+    this.#record.ticks++;
+    this.#save();
+    this.#log.status(
+      statusLine(
+        (now - this.#started) / 1e9,
+        processes.length - ended.length,
+        Object.values(this.#record.modules),
+      ),
+    );
+  }
+
+  #save(): void {
+    for (const { run } of this.#runs.values()) run.account();
+    this.#record.processes_lost = this.#tree.lost();
+    const { user, system } = process.cpuUsage();
+    this.#record.monitor.cpu_ms = (user + system) / 1e3;
+    this.#record.monitor.peak_rss_kb = process.resourceUsage().maxRSS;
+    try {
+      this.#runFile.write(this.#record);
+      this.#runFileProblem = "";
+    } catch (error) {
+      if (this.#runFileProblem === "") this.#log.error(describe(error));
+      this.#runFileProblem = describe(error);
+    }
+  }
+
+  #finish(): void {
+    this.#record.state = "finished";
+    this.#record.end = new Date().toISOString();
+    this.#save();
+    const files = new Map(Object.entries(this.#record.modules));
+    for (const line of summary(this.#folder.dir, files)) this.#log.note(line);
+  }
+
+  async #detach(): Promise<void> {
+    this.#switchAllOff();
+    this.#streams.close();
+    this.#tree.close();
+    this.#statistics.close();
+    await this.#watch.close();
+  }
+
+  async close(): Promise<void> {
+    await this.#detach();
+    this.#interruptions.close();
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * Owns: the way of an event record from the ring to a module's table, and the names that go with it. The
+ * ring keeps the order in which things happened, so an identity record between two rows changes the name
+ * from there on.
+ * Owns not: what a row looks like (the module), the file.
+ */
+import { type BpfMap, RingBuffer, type RecordDecoder } from "libbpf-ts";
+import type { Bpf } from "./bpf.js";
+import { unixSeconds } from "./clock.js";
+import type { AnyRow, Identity, Process, Stream } from "./module.js";
+
+const identityStream = 0;
+const recordHeader = 8; // u32 length, u32 ring index, as RingBuffer.consumeBatch lays them out
+const batchBytes = 1 << 20;
+
+interface StreamCount {
+  readonly seen: number;
+  readonly lost: number;
+}
+
+interface Consumer {
+  readonly stream: Stream;
+  readonly decoder: RecordDecoder<Record<string, number>>;
+  readonly write: (rows: readonly AnyRow[]) => void;
+  rows: AnyRow[];
+  /** Counts of the stream's number before this consumer had it. */
+  readonly before: StreamCount;
+}
+
+export class Streams {
+  readonly #bpf: Bpf;
+  readonly #ring: RingBuffer;
+  readonly #counts: BpfMap<number, StreamCount>;
+  readonly #consumers = new Map<number, Consumer>();
+  readonly #names = new Map<number, Identity>();
+  #scheduled = false;
+  #closed = false;
+
+  constructor(bpf: Bpf) {
+    this.#bpf = bpf;
+    this.#counts = bpf.object.map<number, StreamCount>("stream_counts");
+    this.#ring = new RingBuffer([bpf.object.map("events")], {
+      onReadable: () => {
+        this.#schedule();
+      },
+    });
+  }
+
+  add(
+    number: number,
+    stream: Stream,
+    processes: readonly Process[],
+    write: (rows: readonly AnyRow[]) => void,
+  ): void {
+    for (const { id, pid, comm } of processes) this.#names.set(id, { pid, comm });
+    const decoder = this.#bpf.object.btf.decoder<Record<string, number>>(stream.record);
+    this.#consumers.set(number, { stream, decoder, write, rows: [], before: this.#count(number) });
+    this.#announce();
+  }
+
+  remove(number: number): void {
+    this.drain();
+    this.#consumers.delete(number);
+    this.#announce();
+  }
+
+  /** Records since the stream was added: made, and dropped because the ring was full. */
+  count(number: number): StreamCount {
+    const now = this.#count(number);
+    const before = this.#consumers.get(number)?.before ?? { seen: 0, lost: 0 };
+    return { seen: now.seen - before.seen, lost: now.lost - before.lost };
+  }
+
+  /** Reads everything there is, now. */
+  drain(): void {
+    while (this.#batch());
+  }
+
+  forget(ended: readonly Process[]): void {
+    for (const process of ended) this.#names.delete(process.id);
+  }
+
+  #announce(): void {
+    const running = [...this.#consumers.keys()].reduce((all, number) => all | (1 << number), 0);
+    this.#bpf.object.variable<number>("streams_running").set(running);
+  }
+
+  #count(number: number): StreamCount {
+    const cpus = this.#counts.getPerCpu(number) ?? [];
+    return cpus.reduce(
+      (sum, cpu) => ({ seen: sum.seen + cpu.seen, lost: sum.lost + cpu.lost }),
+      { seen: 0, lost: 0 },
+    );
+  }
+
+  /** A batch a turn of the event loop: signals and ticks are served in between. */
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      if (!this.#closed && this.#batch()) this.#schedule();
+    });
+  }
+
+  /** True when more may be waiting. */
+  #batch(): boolean {
+    const { bytes, count } = this.#ring.consumeBatch(batchBytes);
+    let at = 0;
+    for (let i = 0; i < count; i++) {
+      const length = bytes.readUInt32LE(at);
+      this.#record(bytes.subarray(at + recordHeader, at + recordHeader + length));
+      at += (recordHeader + length + 7) & ~7;
+    }
+    for (const consumer of this.#consumers.values()) {
+      if (consumer.rows.length > 0) consumer.write(consumer.rows);
+      consumer.rows = [];
+    }
+    return count > 0;
+  }
+
+  /** struct event: u32 stream, u32 process, u64 ns. */
+  #record(record: Buffer): void {
+    const number = record.readUInt32LE(0);
+    const process = record.readUInt32LE(4);
+    if (number === identityStream) {
+      const end = record.indexOf(0, 20);
+      this.#names.set(process, {
+        pid: record.readUInt32LE(16),
+        comm: record.toString("utf8", 20, end < 0 || end > 36 ? 36 : end),
+      });
+      return;
+    }
+    const consumer = this.#consumers.get(number);
+    if (!consumer) return;
+    const ns = record.readUInt32LE(8) + record.readUInt32LE(12) * 2 ** 32;
+    const who = this.#names.get(process) ?? { pid: 0, comm: "" };
+    consumer.rows.push(
+      consumer.stream.row(consumer.decoder.decode(record), who, unixSeconds(ns), record),
+    );
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#ring.close();
+  }
+}

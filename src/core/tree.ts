@@ -1,0 +1,150 @@
+/**
+ * Owns: the monitor's view of the tree: marking its roots, reading the process table each tick, and
+ * hearing of starts, execs and ends at once.
+ * Owns not: membership itself, which lives in the kernel (bpf/core/tree.bpf.c).
+ */
+import * as fs from "node:fs";
+import { type BpfMap, type Link, RingBuffer } from "libbpf-ts";
+import type { Bpf } from "./bpf.js";
+import type { BpfParts, Process } from "./module.js";
+
+export const treeParts: BpfParts = {
+  programs: ["tree_newtask", "tree_rename", "tree_exec", "tree_switch", "tree_walk"],
+  maps: ["threads", "processes", "life", "events", "stream_counts"],
+};
+
+/** As enum life_kind in tree.bpf.c. */
+export const lifeKinds = { exec: 1, end: 2, start: 3 } as const;
+
+export interface LifeEvent {
+  readonly kind: number;
+  readonly process: number;
+  readonly pid: number;
+}
+
+interface ProcessRecord {
+  readonly start_ns: number;
+  readonly end_ns: number;
+  readonly pid: number;
+  readonly parent: number;
+  readonly threads: number;
+  readonly exit_code: number;
+  readonly comm: string;
+}
+
+/** `pidns_level` and the monitor's own tgid in the initial namespace, as the BPF side counts them. */
+export function pidConstants(): Record<string, number> {
+  const status = fs.readFileSync("/proc/self/status", "utf8");
+  // NSpid lists this process in every namespace from the one /proc was mounted in down to its own.
+  const pids = /^NSpid:\s*(.+)$/m.exec(status)?.[1]?.split(/\s+/) ?? [];
+  return { pidns_level: pids.length - 1, monitor_tgid: Number(pids[0] ?? process.pid) };
+}
+
+export class Tree {
+  readonly #bpf: Bpf;
+  readonly #table: BpfMap<number, ProcessRecord>;
+  readonly #listeners = new Map<(event: LifeEvent) => void, readonly number[]>();
+  readonly #ring: RingBuffer;
+  #links: Link[] = [];
+  #lastLink: Link;
+  /** Serial number of the root; 0 in host mode. */
+  root = 0;
+
+  constructor(bpf: Bpf) {
+    this.#bpf = bpf;
+    this.#table = bpf.object.map<number, ProcessRecord>("processes");
+    this.#ring = new RingBuffer([bpf.object.map("life")], { onReadable: () => { this.#hear(); } });
+    for (const name of ["tree_newtask", "tree_rename", "tree_exec"]) this.#links.push(bpf.attach(name));
+    this.#lastLink = bpf.attachAgain("tree_switch");
+  }
+
+  /**
+   * Puts the program that declares a process ended behind every other one of the same tracepoint, so that
+   * all have counted before. To be called whenever modules have attached programs.
+   */
+  goLast(): void {
+    const earlier = this.#lastLink;
+    this.#lastLink = this.#bpf.attachAgain("tree_switch");
+    earlier.close();
+  }
+
+  /** Marks a process with all it has started so far, or everything. True when something was found. */
+  mark(rootPid: number | undefined): boolean {
+    if (rootPid !== undefined) this.#bpf.object.variable<number>("root_pid").set(rootPid);
+    const found = this.#bpf.object.variable<number>("walk_found");
+    using walk = this.#bpf.object.program("tree_walk").attachIterator();
+    for (let before = -1; found.get() !== before; ) {
+      before = found.get();
+      walk.read();
+    }
+    this.root = this.#bpf.object.variable<number>("root_process").get();
+    return found.get() > 0;
+  }
+
+  /** Every process in the kernel's table, the ended ones included. */
+  read(): Process[] {
+    return this.#table.entries().map(([id, record]) => ({
+      id,
+      pid: record.pid,
+      comm: record.comm,
+      parent: record.parent,
+      threads: record.threads,
+      startNs: record.start_ns,
+      ended: record.end_ns !== 0,
+    }));
+  }
+
+  find(id: number): Process | undefined {
+    return this.read().find((process) => process.id === id);
+  }
+
+  /** Wait status of the root as wait(2) gives it, once its last thread is gone. */
+  rootEnd(): number | undefined {
+    const record = this.root === 0 ? undefined : this.#table.get(this.root);
+    return record && record.end_ns !== 0 ? record.exit_code : undefined;
+  }
+
+  /** Ended processes whose last row is written. */
+  forget(ended: readonly Process[]): void {
+    this.#table.deleteMany(ended.map((process) => process.id));
+  }
+
+  /** Forks that found no room in the table. */
+  lost(): number {
+    return this.#bpf.object.variable<number>("processes_lost").get();
+  }
+
+  listen(kinds: readonly number[], listener: (event: LifeEvent) => void): () => void {
+    this.#listeners.set(listener, kinds);
+    this.#setMask();
+    return () => {
+      this.#listeners.delete(listener);
+      this.#setMask();
+    };
+  }
+
+  #setMask(): void {
+    const mask = [...this.#listeners.values()].flat().reduce((all, kind) => all | (1 << kind), 0);
+    this.#bpf.object.variable<number>("life_mask").set(mask);
+  }
+
+  #hear(): void {
+    this.#ring.consume((record) => {
+      const event = {
+        kind: record.readUInt32LE(0),
+        process: record.readUInt32LE(4),
+        pid: record.readUInt32LE(8),
+      };
+      for (const [listener, kinds] of this.#listeners) {
+        if (kinds.includes(event.kind)) listener(event);
+      }
+    });
+  }
+
+  close(): void {
+    this.#ring.close();
+    this.#lastLink.close();
+    for (const link of this.#links.reverse()) link.close();
+    this.#links = [];
+  }
+}

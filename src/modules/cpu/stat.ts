@@ -1,0 +1,77 @@
+/**
+ * cpu, backend "stat": differences of utime + stime in /proc/<pid>/stat (proc(5)), in clock ticks. What
+ * waited-for children used (cutime, cstime) is not in those two and never enters.
+ */
+import * as fs from "node:fs";
+import { execFileSync } from "node:child_process";
+import type { Process, Sampler, Tick } from "../../core/module.js";
+import type { CpuRow } from "./table.js";
+
+interface Reading {
+  /** utime + stime, ms. */
+  readonly used: number;
+  readonly threads: number;
+}
+
+/** Fields are counted behind the name, which may hold spaces and parentheses. */
+export function parseStat(text: string, tickMs: number): Reading {
+  const fields = text.slice(text.lastIndexOf(") ") + 2).split(" ");
+  return { used: (Number(fields[11]) + Number(fields[12])) * tickMs, threads: Number(fields[17]) };
+}
+
+/**
+ * A clock tick counts as a whole even when it began before the interval, so a difference can exceed what
+ * the threads could have used; the excess is carried into the next interval.
+ */
+export function withinBounds(used: number, carried: number, room: number): [now: number, later: number] {
+  const due = used + carried;
+  return due > room ? [room, due - room] : [due, 0];
+}
+
+export function startStat(processes: readonly Process[] = []): Sampler {
+  const tickMs = 1000 / Number(execFileSync("getconf", ["CLK_TCK"], { encoding: "utf8" }));
+  const before = new Map<number, { used: number; carried: number }>();
+
+  const read = (process: Process): Reading | undefined => {
+    try {
+      return parseStat(fs.readFileSync(`/proc/${String(process.pid)}/stat`, "utf8"), tickMs);
+    } catch {
+      return undefined; // reaped: what it did since the last tick is not to be had this way
+    }
+  };
+  for (const process of processes) before.set(process.id, { used: read(process)?.used ?? 0, carried: 0 });
+
+  function* sample(tick: Tick): Iterable<CpuRow> {
+    for (const process of tick.processes) {
+      const now = read(process);
+      const then = before.get(process.id) ?? { used: 0, carried: 0 };
+      const cells = { ...tick.identify(process), WAIT: "", VCSW: "", ICSW: "" };
+      if (!now) {
+        yield { ...cells, "ON CPU": "", "OFF CPU": "", "CPU%": "", THREADS: process.threads };
+        continue;
+      }
+      const room = Math.max(1, now.threads) * tick.elapsed * 1e3;
+      const [on, carried] = withinBounds(now.used - then.used, then.carried, room);
+      before.set(process.id, { used: now.used, carried });
+      yield {
+        ...cells,
+        "ON CPU": on,
+        "OFF CPU": room - on,
+        "CPU%": on / 10 / tick.elapsed,
+        THREADS: now.threads,
+      };
+    }
+  }
+
+  return {
+    kind: "sampler",
+    backend: "stat",
+    sample,
+    forget: (ended) => {
+      for (const process of ended) before.delete(process.id);
+    },
+    stop: () => {
+      before.clear();
+    },
+  };
+}

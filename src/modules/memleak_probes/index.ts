@@ -1,0 +1,220 @@
+/**
+ * memleak_probes: entry and return of chosen functions with the heap of the process at that moment
+ * (bpf/modules/memleak_probes.bpf.c).
+ */
+import { openTracefs } from "libbpf-ts";
+import {
+  type AnyRow,
+  type Column,
+  type Context,
+  defineModule,
+  fileName,
+  host,
+  processColumns,
+  RunError,
+  type RowOf,
+  type Stream,
+} from "../../core/module.js";
+import { heapOf, heapParts } from "../../services/heap/heap.js";
+import { type Parameter, parseParameters, readParameter } from "./parameters.js";
+import { findPlace, type Place } from "./places.js";
+
+const columns = [
+  ...processColumns,
+  { name: "PROBE", type: "text", description: "the function, as configured" },
+  { name: "ACTION", type: "integer", description: "0 entry, 1 return" },
+  { name: "Size", type: "integer", unit: "B", description: "live heap of the process now" },
+  { name: "Times", type: "integer", description: "live blocks of the process now" },
+  { name: "TID", type: "integer", description: "thread, in the monitor's pid namespace" },
+  { name: "DURATION", type: "number", unit: "µs", description: "return: since the matching entry" },
+  { name: "SIZE_CHANGE", type: "integer", unit: "B", description: "return: since the matching entry" },
+  { name: "TIMES_CHANGE", type: "integer", description: "return: since the matching entry" },
+  { name: "RETURN", type: "integer", description: "return: the value, as a signed integer" },
+] as const satisfies readonly Column[];
+
+interface Options {
+  readonly places: readonly Place[];
+  readonly parameters: readonly Parameter[];
+}
+
+interface Configured {
+  readonly probes: readonly string[];
+  readonly output_file?: string;
+  readonly additional_var?: string | null;
+}
+
+interface LeakEvent {
+  readonly tid: number;
+  readonly probe: number;
+  readonly action: number;
+  readonly matched: number;
+  readonly size: number;
+  readonly times: number;
+  readonly size_change: number;
+  readonly times_change: number;
+  readonly duration_ns: number;
+}
+
+function parametersOf(text: string): Parameter[] {
+  const parameters = parseParameters(text);
+  const taken = parameters.find((each) => columns.some((column) => column.name === each.name));
+  if (taken) {
+    throw new RunError(
+      2,
+      `memleak_probes.additional_var: ${JSON.stringify(taken.name)} is the name of a column of the table.`,
+      "Give the parameter another name; only its place counts.",
+    );
+  }
+  return parameters;
+}
+
+/** Reads the fields behind the decoded ones: registers in full width, and texts. */
+function argumentReader(context: Context, parameters: readonly Parameter[]) {
+  const plain = context.object.btf.decoder("struct leak_event");
+  const withText = context.object.btf.decoder("struct leak_text_event");
+  const offset = (name: string): number =>
+    (plain.fields.find((field) => field.name === name)?.bitOffset ?? 0) / 8;
+  const registers = offset("arguments");
+  const result = offset("result");
+  const texts = (withText.fields.find((field) => field.name === "text")?.bitOffset ?? 0) / 8;
+  const textBytes = (withText.size - texts) / 6;
+  return {
+    result: (bytes: Buffer): bigint => bytes.readBigInt64LE(result),
+    cells: (bytes: Buffer): AnyRow =>
+      Object.fromEntries(
+        parameters.map((parameter, index) => {
+          const from = texts + index * textBytes;
+          const text = bytes.subarray(from, from + textBytes);
+          const end = text.indexOf(0);
+          return [
+            parameter.name,
+            readParameter(
+              parameter,
+              bytes.readBigUInt64LE(registers + index * 8),
+              text.toString("utf8", 0, end < 0 ? text.length : end),
+            ),
+          ];
+        }),
+      ),
+  };
+}
+
+function attachProbes(context: Context, places: readonly Place[]): () => void {
+  const tracefs = openTracefs();
+  const open: { close(): void }[] = [tracefs];
+  const stop = (): void => {
+    for (const each of open.splice(0).reverse()) each.close();
+  };
+  try {
+    for (const [index, place] of places.entries()) {
+      // The return first: an entry without its return would leave a frame on the stack.
+      for (const [program, retprobe] of [["leak_return", true], ["leak_entry", false]] as const) {
+        const event = tracefs.defineUprobe({
+          group: `treesnoop_${String(process.pid)}`,
+          name: `${program}${String(index)}`,
+          path: place.file,
+          offset: place.offset,
+          retprobe,
+        });
+        open.push(event);
+        context.scope.cover(event);
+        const anchorPid = context.scope.anchor();
+        const link = context.object
+          .program(program)
+          .attachScopedUprobe({ event, cookie: BigInt(index), anchorPid });
+        open.push(link);
+      }
+    }
+  } catch (error) {
+    stop();
+    throw error;
+  }
+  return stop;
+}
+
+export default defineModule<Options>({
+  name: "memleak_probes",
+  summary: "heap at entry and return of chosen functions",
+  config: {
+    memleak_probes: {
+      anyOf: [
+        { enum: [null, "None"] },
+        {
+          type: "object",
+          additionalProperties: false,
+          required: ["probes"],
+          properties: {
+            probes: { type: "array", items: { type: "string", minLength: 3 }, minItems: 1, maxItems: 256 },
+            output_file: { ...fileName, default: "memleak_probes.csv" },
+            additional_var: { type: ["string", "null"], default: null },
+          },
+        },
+      ],
+      default: null,
+      description: 'Functions to probe, e.g. {"probes": ["./bin:func"], "additional_var": "int n, char[10] s"}.',
+    },
+  },
+  fileKey: "memleak_probes.output_file",
+  request(config) {
+    const wanted = config["memleak_probes"] ?? "None";
+    if (wanted === "None") return undefined;
+    const { probes, output_file, additional_var } = wanted as Configured;
+    return {
+      options: { places: probes.map(findPlace), parameters: parametersOf(additional_var ?? "") },
+      file: output_file ?? "memleak_probes.csv",
+    };
+  },
+  columns: ({ parameters }) => [
+    ...columns,
+    ...parameters.map((each): Column => {
+      const type = each.kind === "text" || each.kind === "pointer" ? "text" : "integer";
+      return { name: each.name, type, description: "entry: declared parameter" };
+    }),
+  ],
+  bpf: () => ({
+    programs: [...heapParts.programs, "leak_entry", "leak_return"],
+    maps: [...heapParts.maps, "leak_threads"],
+    stream: "leak_stream",
+    ringBytes: 16 << 20,
+  }),
+  needs: () => [
+    host.mapType("task_storage", "task storage"),
+    host.mapType("ringbuf", "ring buffer"),
+    host.uprobeEvents(),
+  ],
+  start(context, { places, parameters }): Stream {
+    heapOf(context);
+    const { object } = context;
+    const textBytes = Array.from({ length: 6 }, (_, index) => parameters[index]?.text ?? 0);
+    object.variable<number[]>("leak_text_bytes").set(textBytes);
+    object.variable<number>("leak_has_text").set(textBytes.some((bytes) => bytes > 0) ? 1 : 0);
+    const reader = argumentReader(context, parameters);
+    const noCells = Object.fromEntries(parameters.map((parameter) => [parameter.name, ""]));
+    return {
+      kind: "stream",
+      backend: "uprobes",
+      record: "struct leak_event",
+      row(record, who, ticks, bytes): RowOf<typeof columns> {
+        const event = record as unknown as LeakEvent;
+        const entry = event.action === 0;
+        const matched = event.matched === 1;
+        return {
+          Ticks: ticks,
+          PID: who.pid,
+          COMM: who.comm,
+          PROBE: places[event.probe]?.text ?? "",
+          ACTION: event.action,
+          Size: event.size,
+          Times: event.times,
+          TID: event.tid,
+          DURATION: matched ? event.duration_ns / 1e3 : "",
+          SIZE_CHANGE: matched ? event.size_change : "",
+          TIMES_CHANGE: matched ? event.times_change : "",
+          RETURN: entry ? "" : reader.result(bytes),
+          ...(entry ? reader.cells(bytes) : noCells),
+        };
+      },
+      stop: attachProbes(context, places),
+    };
+  },
+});

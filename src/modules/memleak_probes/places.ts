@@ -1,0 +1,73 @@
+/**
+ * Owns: "bin:func" → a file and an offset in it, or a sentence that names what was perhaps meant.
+ */
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { distance } from "fastest-levenshtein";
+import { elfSymbols } from "libbpf-ts";
+import { RunError } from "../../core/module.js";
+
+export interface Place {
+  /** As the user wrote it: the PROBE cell. */
+  readonly text: string;
+  readonly file: string;
+  /** In the file, bytes. */
+  readonly offset: number;
+}
+
+const refuse = (sentence: string, hint = ""): RunError =>
+  new RunError(2, `memleak_probes.probes: ${sentence}`, hint);
+
+/** A path, or the name of a program on PATH or of a library the loader knows. */
+function findFile(name: string): string | undefined {
+  if (fs.existsSync(name)) return path.resolve(name);
+  if (name.includes("/")) return undefined;
+  const onPath = (process.env["PATH"] ?? "")
+    .split(":")
+    .map((folder) => path.join(folder, name))
+    .find((file) => fs.existsSync(file));
+  if (onPath !== undefined) return onPath;
+  try {
+    const cache = execFileSync("/sbin/ldconfig", ["-p"], { encoding: "utf8", maxBuffer: 64 << 20 });
+    const lines = cache.split("\n").map((line) => line.trim().split(/ \(.*\) => /));
+    return lines.find(([library]) => library === name || library?.startsWith(`${name}.so`))?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
+export function findPlace(text: string): Place {
+  const colon = text.lastIndexOf(":");
+  const [name, symbol] = [text.slice(0, colon), text.slice(colon + 1)];
+  if (colon < 1 || symbol === "") {
+    throw refuse(`${JSON.stringify(text)} is not of the form bin:function or bin:0xOFFSET.`);
+  }
+  const file = findFile(name);
+  if (file === undefined) {
+    throw refuse(
+      `${JSON.stringify(text)}: there is no file ${JSON.stringify(name)}.`,
+      `Paths are relative to ${process.cwd()}.`,
+    );
+  }
+  if (/^0x[0-9a-f]+$/i.test(symbol)) return { text, file, offset: Number(symbol) };
+  let symbols;
+  try {
+    symbols = elfSymbols(file).filter((each) => each.type === "function" || each.type === "ifunc");
+  } catch {
+    throw refuse(`${JSON.stringify(text)}: ${JSON.stringify(name)} is not an ELF program or library.`);
+  }
+  const found = symbols.find((each) => each.name === symbol);
+  if (found) return { text, file, offset: found.offset };
+  const near = [...new Set(symbols.map((each) => each.name))]
+    .map((other) => ({ other, far: distance(symbol, other) }))
+    .sort((a, b) => a.far - b.far)
+    .slice(0, 3)
+    .map(({ other }) => other);
+  throw refuse(
+    `${JSON.stringify(text)}: ${JSON.stringify(name)} has no function ${JSON.stringify(symbol)}.`,
+    near.length > 0
+      ? `Closest: ${near.join(", ")}.`
+      : "It has no function symbols (stripped); name an offset, bin:0xOFFSET.",
+  );
+}

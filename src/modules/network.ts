@@ -1,0 +1,93 @@
+/**
+ * network: link-layer kilobytes per process, by the owner of the socket (bpf/modules/network.bpf.c).
+ */
+import {
+  attachAll,
+  type Column,
+  defineModule,
+  fileName,
+  host,
+  processColumns,
+  type RowOf,
+  type Tick,
+  Totals,
+} from "../core/module.js";
+
+const columns = [
+  ...processColumns,
+  { name: "RX_KB", type: "number", unit: "KB", digits: 3, description: "received; 1 KB = 1024 B" },
+  { name: "TX_KB", type: "number", unit: "KB", digits: 3, description: "sent; 1 KB = 1024 B" },
+] as const satisfies readonly Column[];
+
+interface NetworkTotal extends Readonly<Record<string, number>> {
+  readonly rx_bytes: number;
+  readonly tx_bytes: number;
+}
+
+/** Who holds a socket must be known before its first packet: these are attached first. */
+const ownership = ["owner_create", "owner_release", "owner_send", "owner_receive"];
+const packets = ["network_ingress", "network_egress"];
+
+export default defineModule<null>({
+  name: "network",
+  summary: "bytes received and sent per process",
+  config: {
+    snoop_network: { enum: ["bpf", "bcc", null, "None"], default: null },
+    network_output_file: { ...fileName, default: "network.csv" },
+  },
+  fileKey: "network_output_file",
+  request(config) {
+    if ((config["snoop_network"] ?? "None") === "None") return undefined;
+    return {
+      options: null,
+      file: (config["network_output_file"] as string | undefined) ?? "network.csv",
+    };
+  },
+  columns: () => columns,
+  bpf: () => ({
+    programs: [...ownership, "owner_walk", ...packets],
+    maps: ["socket_owners", "network_totals"],
+  }),
+  needs: () => [
+    host.cgroup2Mounted(),
+    host.programType("cgroup_skb", "cgroup_skb"),
+    host.mapType("sk_storage", "socket storage"),
+    host.tracepoint("sock_send_length"),
+    host.tracepoint("sock_recv_length"),
+    host.kernelFunction("bpf_cast_to_kern_ctx"),
+  ],
+  start(context) {
+    const totals = new Totals<NetworkTotal>(context.map("network_totals"));
+    const counters = ["network_lost", "owner_lost"].map((name) => context.object.variable<number>(name));
+    const lost = (): number => counters.reduce((sum, counter) => sum + counter.get(), 0);
+    const lostBefore = lost();
+    const detach = attachAll(context, [...ownership, ...packets]);
+    {
+      using walk = context.object.program("owner_walk").attachIterator();
+      walk.read();
+    }
+
+    function* sample(tick: Tick): Iterable<RowOf<typeof columns>> {
+      const changes = totals.take();
+      for (const process of tick.processes) {
+        const change = changes.get(process.id);
+        yield {
+          ...tick.identify(process),
+          RX_KB: (change?.rx_bytes ?? 0) / 1024,
+          TX_KB: (change?.tx_bytes ?? 0) / 1024,
+        };
+      }
+    }
+
+    return {
+      kind: "sampler",
+      backend: "bpf",
+      sample,
+      forget: (ended) => {
+        totals.forget(ended);
+      },
+      lost: () => lost() - lostBefore,
+      stop: detach,
+    };
+  },
+});

@@ -1,0 +1,66 @@
+/**
+ * syscall: the system calls of the tree, each one or summed up (bpf/modules/syscall.bpf.c).
+ */
+import { attachAll, type Column, defineModule, fileName, host } from "../../core/module.js";
+import { eventColumns, eventStream } from "./events.js";
+import { wantedBits } from "./filter.js";
+import { SyscallNames } from "./names.js";
+import { startSummary, summaryColumns } from "./summary.js";
+
+interface Options {
+  readonly filter: readonly string[];
+  readonly mode: "events" | "summary";
+}
+
+export default defineModule<Options>({
+  name: "syscall",
+  summary: "system calls, each one or summed up",
+  config: {
+    snoop_syscall: { enum: ["bpf", "bcc", null, "None"], default: null },
+    syscall_output_file: { ...fileName, default: "syscall.csv" },
+    syscall_filter: {
+      type: ["array", "null"],
+      items: { type: ["string", "integer"] },
+      default: null,
+      description: "Names or numbers of the calls wanted; with ! of those not wanted.",
+    },
+    syscall_mode: {
+      enum: ["events", "summary"],
+      default: "events",
+      description: "A row per entry and return, or a row per tick, process and call.",
+    },
+  },
+  fileKey: "syscall_output_file",
+  request(config) {
+    if ((config["snoop_syscall"] ?? "None") === "None") return undefined;
+    const filter = ((config["syscall_filter"] ?? []) as (string | number)[]).map(String);
+    wantedBits(filter, new SyscallNames()); // an unknown name is refused with the configuration
+    return {
+      options: { filter, mode: (config["syscall_mode"] ?? "events") as Options["mode"] },
+      file: (config["syscall_output_file"] as string | undefined) ?? "syscall.csv",
+    };
+  },
+  columns: (options): readonly Column[] =>
+    options.mode === "summary" ? summaryColumns : eventColumns,
+  bpf: () => ({
+    programs: ["syscall_enter", "syscall_return"],
+    maps: ["syscall_threads", "syscall_totals"],
+    stream: "syscall_stream",
+    ringBytes: 64 << 20,
+  }),
+  needs: () => [
+    host.tracepoint("sys_enter"),
+    host.tracepoint("sys_exit"),
+    host.mapType("ringbuf", "ring buffer"),
+    host.mapType("task_storage", "task storage"),
+  ],
+  start(context, options) {
+    const names = new SyscallNames();
+    context.object.variable<bigint[]>("syscall_wanted").set(wantedBits(options.filter, names));
+    context.object.variable<number>("syscall_summary").set(options.mode === "summary" ? 1 : 0);
+    const detach = attachAll(context, ["syscall_return", "syscall_enter"]);
+    return options.mode === "summary"
+      ? startSummary(context, names, detach)
+      : eventStream(names, detach);
+  },
+});

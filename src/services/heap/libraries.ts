@@ -1,0 +1,68 @@
+/**
+ * Owns: which files bring an allocator: those the loader would find, known before the target starts, and
+ * those a process turns out to have mapped.
+ */
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as path from "node:path";
+
+/** Names under which allocators are installed; a program itself is always looked at. */
+const likely = /^(libc[.-]|libc\.so|ld-musl|libc\.musl)|alloc/;
+
+/** Libraries of the dynamic loader's cache and of its environment variables, by likely name. */
+export function installedAllocators(env: NodeJS.ProcessEnv): string[] {
+  const found: string[] = [];
+  try {
+    const cache = execFileSync("/sbin/ldconfig", ["-p"], { encoding: "utf8", maxBuffer: 64 << 20 });
+    for (const [, file] of cache.matchAll(/ => (\S.*)$/gm)) {
+      if (file !== undefined && likely.test(path.basename(file))) found.push(file);
+    }
+  } catch {
+    // No glibc loader here (Alpine): the loader of musl is its C library.
+  }
+  for (const folder of ["/lib", "/usr/lib", ...(env["LD_LIBRARY_PATH"] ?? "").split(":")]) {
+    if (folder === "") continue;
+    for (const name of listFolder(folder)) {
+      if (likely.test(name) && name.includes(".so")) found.push(path.join(folder, name));
+    }
+  }
+  found.push(...(env["LD_PRELOAD"] ?? "").split(/[: ]/).filter((file) => file.includes("/")));
+  return found;
+}
+
+function listFolder(folder: string): string[] {
+  try {
+    return fs.readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+/** The file a command name stands for, as execvp(3) looks it up. */
+export function commandFile(command: string, env: NodeJS.ProcessEnv): string | undefined {
+  if (command.includes("/")) return command;
+  return (env["PATH"] ?? "/bin:/usr/bin")
+    .split(":")
+    .map((folder) => path.join(folder || ".", command))
+    .find((file) => fs.statSync(file, { throwIfNoEntry: false })?.isFile() === true);
+}
+
+/**
+ * Files of a running process that may hold an allocator: its program and likely libraries, as seen
+ * through its own root (containers).
+ */
+export function mappedAllocators(pid: number): string[] {
+  const process = `/proc/${String(pid)}`;
+  try {
+    const maps = fs.readFileSync(`${process}/maps`, "utf8");
+    const program = fs.readlinkSync(`${process}/exe`);
+    const files = new Set(
+      [...maps.matchAll(/^\S+ r.x\S* \S+ \S+ [1-9]\d*\s+(\/.*)$/gm)].map(([, file]) => file ?? ""),
+    );
+    return [...files]
+      .filter((file) => file === program || likely.test(path.basename(file)))
+      .map((file) => `${process}/root${file}`);
+  } catch {
+    return []; // gone, or a kernel thread
+  }
+}

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# npm test: sets up, checks the sources, then tests the binding and treesnoop itself on this kernel.
+#
+#   tools/test.sh [NAME...]    everything, or only test/NAME.test.ts
+#
+# Owns the order and the exit code. The suite comes last, since what it prints last is what people
+# and continuous integration read. Does not own what is installed or built (tools/setup.sh).
+set -u
+cd "$(dirname "$(readlink -f "$0")")/.." || exit 3
+tools/setup.sh --test || exit
+if [ "$(id -u)" != 0 ]; then
+  echo "treesnoop: the tests load BPF programs, which takes root: continuing through sudo" >&2
+  exec sudo -- env "PATH=$PATH" "$PWD/tools/test.sh" "$@"
+fi
+
+scratch=$(mktemp -d) || exit 3
+finish() {
+  rm -rf "$scratch"
+  # What root built belongs to whoever owns the clone.
+  [ "$(stat -c %u .)" = 0 ] || chown -R -h --reference=. build dist native/libbpf-ts
+}
+trap finish EXIT
+
+# A check is one line when it passes, and all it said when it does not.
+failed=()
+check() {
+  local name=$1 status=0 begun=$SECONDS
+  shift
+  timeout --foreground -k 10 300 "$@" >"$scratch/log" 2>&1 </dev/null || status=$?
+  if [ $status = 0 ]; then
+    echo "ok      $name ($((SECONDS - begun)) s)"
+  else
+    cat "$scratch/log"
+    echo "FAILED  $name (exit code $status)"
+    failed+=("$name")
+  fi
+}
+
+if [ $# = 0 ]; then
+  check tsc node_modules/.bin/tsc -b
+  check eslint node_modules/.bin/eslint --max-warnings 0 .
+  # The npm package has binaries for x86-64 only, and another version would format otherwise.
+  if [ "$(uname -m)" = x86_64 ]; then
+    check clang-format xargs -a <(find bpf native \( -name build -o -name 'build-*' -o -name node_modules -o -name out \) \
+      -prune -o -name '*.[ch]' -print -o -name '*.cc' -print) node_modules/.bin/clang-format --dry-run -Werror
+  else
+    echo "absent  clang-format (no binary for $(uname -m))"
+  fi
+  check libbpf-ts npm test -w native/libbpf-ts
+  check libbpf-ts-asan npm run test:asan -w native/libbpf-ts
+  check libbpf-ts-tsan npm run test:tsan -w native/libbpf-ts
+fi
+
+files=()
+for name in "$@"; do files+=("build/test/${name%.test.ts}.test.js"); done
+[ $# != 0 ] || mapfile -t files < <(find build/test -name '*.test.js' | sort)
+reporter=tap
+[ ! -t 1 ] || reporter=spec
+# One file at a time: the tests measure the same two processors.
+timeout --foreground -k 10 660 node --test --test-concurrency=1 \
+  --test-reporter=$reporter --test-reporter-destination=stdout \
+  --test-reporter=tap --test-reporter-destination="$scratch/tap" "${files[@]}" ||
+  failed+=("the suite (exit code $?)")
+# A test may skip only what this kernel cannot do, and that is for a person to see.
+! grep -E '^# (skipped|todo) [1-9]' "$scratch/tap" >&2 || failed+=('skipped tests')
+
+[ ${#failed[@]} = 0 ] && exit
+{
+  printf 'npm test: FAILED:'
+  printf ' %s;' "${failed[@]}"
+  echo
+} >&2
+exit 1
