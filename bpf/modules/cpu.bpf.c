@@ -52,7 +52,7 @@ static __always_inline struct cpu_thread *cpu_thread_of(struct task_struct *task
     __sync_fetch_and_add(&cpu_lost, 1);
     return NULL;
   }
-  cpu->since_ns = thread->since_ns > cpu_start_ns ? thread->since_ns : cpu_start_ns;
+  cpu->since_ns = thread->since_ns;
   cpu->run_delay = task_run_delay(task);
   cpu->on = on;
   /* Last, and only one of two racing callers may go on to count. */
@@ -80,6 +80,12 @@ static __always_inline void cpu_hand_over(struct cpu_thread *cpu) {
   __sync_fetch_and_add(&total->involuntary, __sync_lock_test_and_set(&cpu->involuntary, 0));
 }
 
+/* How much of the interval that ends now lies in the time the module was on. */
+static __always_inline __u64 cpu_interval(__u64 since, __u64 now) {
+  if (since < cpu_start_ns) since = cpu_start_ns;
+  return now > since ? now - since : 0;
+}
+
 SEC("tp_btf/sched_switch")
 int BPF_PROG(cpu_switch, bool preempt, struct task_struct *prev, struct task_struct *next) {
   __u64 now = bpf_ktime_get_ns(), since, delay;
@@ -90,7 +96,7 @@ int BPF_PROG(cpu_switch, bool preempt, struct task_struct *prev, struct task_str
   if (cpu) {
     since = __sync_lock_test_and_set(&cpu->since_ns, now);
     cpu->on = 0;
-    if (now > since) __sync_fetch_and_add(&cpu->on_ns, now - since);
+    __sync_fetch_and_add(&cpu->on_ns, cpu_interval(since, now));
     /* sched_info_arrive() of this slice has run: the sum holds every wait up to it. */
     delay = task_run_delay(prev);
     __sync_fetch_and_add(&cpu->wait_ns, delay - cpu->run_delay);
@@ -106,7 +112,7 @@ int BPF_PROG(cpu_switch, bool preempt, struct task_struct *prev, struct task_str
   if (cpu) {
     since = __sync_lock_test_and_set(&cpu->since_ns, now);
     cpu->on = 1;
-    if (now > since) __sync_fetch_and_add(&cpu->off_ns, now - since);
+    __sync_fetch_and_add(&cpu->off_ns, cpu_interval(since, now));
   }
   return 0;
 }
@@ -129,7 +135,7 @@ int cpu_sample(struct bpf_iter__task *ctx) {
   now = bpf_ktime_get_ns();
   /* Failing means a switch closed the interval just now, and counted it. */
   if (now > since && __sync_val_compare_and_swap(&cpu->since_ns, since, now) == since)
-    __sync_fetch_and_add(on ? &cpu->on_ns : &cpu->off_ns, now - since);
+    __sync_fetch_and_add(on ? &cpu->on_ns : &cpu->off_ns, cpu_interval(since, now));
   cpu_hand_over(cpu);
   return 0;
 }

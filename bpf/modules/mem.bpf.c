@@ -4,6 +4,7 @@
  * Owns not: the ledger (heap.h), address spaces (heap_spaces.bpf.c), where the probes sit (monitor).
  */
 #include "heap_thread.h"
+#include "sites.h"
 
 enum heap_call { HEAP_ALLOCATE = 1, HEAP_POSIX_MEMALIGN = 2, HEAP_REALLOCATE = 3 };
 
@@ -28,50 +29,53 @@ static __always_inline void heap_call(struct pt_regs *ctx, __u32 call, __u64 siz
   }
 }
 
-SEC("uprobe")
-int BPF_KPROBE(mem_malloc, __u64 size) {
-  heap_call(ctx, HEAP_ALLOCATE, size, 0, 0);
-  return 0;
-}
+/* Which function an entry probe stands in. As in services/heap/functions.ts. */
+enum heap_function {
+  HEAP_MALLOC = 1,
+  HEAP_CALLOC,
+  HEAP_MEMALIGN,
+  HEAP_FUNCTION_POSIX_MEMALIGN,
+  HEAP_REALLOC,
+  HEAP_REALLOCARRAY,
+  HEAP_FREE,
+};
 
-SEC("uprobe")
-int BPF_KPROBE(mem_calloc, __u64 count, __u64 size) {
-  heap_call(ctx, HEAP_ALLOCATE, count * size, 0, 0);
-  return 0;
-}
+PROBE_SITES(heap_sites);
 
-SEC("uprobe")
-int BPF_KPROBE(mem_memalign, __u64 alignment, __u64 size) {
-  heap_call(ctx, HEAP_ALLOCATE, size, 0, 0);
-  return 0;
-}
-
-SEC("uprobe")
-int BPF_KPROBE(mem_posix_memalign, __u64 result, __u64 alignment, __u64 size) {
-  heap_call(ctx, HEAP_POSIX_MEMALIGN, size, 0, result);
-  return 0;
-}
-
-SEC("uprobe")
-int BPF_KPROBE(mem_realloc, __u64 old, __u64 size) {
-  heap_call(ctx, HEAP_REALLOCATE, size, old, 0);
-  return 0;
-}
-
-SEC("uprobe")
-int BPF_KPROBE(mem_reallocarray, __u64 old, __u64 count, __u64 size) {
-  heap_call(ctx, HEAP_REALLOCATE, count * size, old, 0);
-  return 0;
-}
-
-SEC("uprobe")
-int BPF_KPROBE(mem_free, __u64 address) {
-  struct heap_thread *own;
+static __always_inline void heap_free(__u64 address) {
+  struct heap_thread *own = address ? heap_thread() : NULL;
   __u64 size;
 
-  if (!address) return 0;
-  own = heap_thread();
   if (own) heap_freed(own->space, address, &size);
+}
+
+SEC("uprobe")
+int mem_entry(struct pt_regs *ctx) {
+  __u64 a = PT_REGS_PARM1(ctx), b = PT_REGS_PARM2(ctx), c = PT_REGS_PARM3(ctx);
+
+  switch (probe_site(&heap_sites, ctx)) {
+    case HEAP_MALLOC:
+      heap_call(ctx, HEAP_ALLOCATE, a, 0, 0);
+      break;
+    case HEAP_CALLOC:
+      heap_call(ctx, HEAP_ALLOCATE, a * b, 0, 0);
+      break;
+    case HEAP_MEMALIGN:
+      heap_call(ctx, HEAP_ALLOCATE, b, 0, 0);
+      break;
+    case HEAP_FUNCTION_POSIX_MEMALIGN:
+      heap_call(ctx, HEAP_POSIX_MEMALIGN, c, 0, a);
+      break;
+    case HEAP_REALLOC:
+      heap_call(ctx, HEAP_REALLOCATE, b, a, 0);
+      break;
+    case HEAP_REALLOCARRAY:
+      heap_call(ctx, HEAP_REALLOCATE, b * c, a, 0);
+      break;
+    case HEAP_FREE:
+      heap_free(a);
+      break;
+  }
   return 0;
 }
 

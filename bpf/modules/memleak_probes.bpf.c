@@ -9,6 +9,7 @@
 #include "drift.h"
 #include "events.h"
 #include "heap_thread.h"
+#include "sites.h"
 
 #define LEAK_FRAMES 64 /* the kernel follows no more returns per thread: MAX_URETPROBE_DEPTH */
 #define LEAK_ARGUMENTS 6
@@ -19,9 +20,8 @@ enum leak_action { LEAK_ENTRY = 0, LEAK_RETURN = 1 };
 struct leak_event {
   struct event event;
   __u32 tid;
-  __u16 probe;
+  __u16 probe; /* index + 1 */
   __u8 action;
-  __u8 matched; /* return: the entry was found, so the changes below hold */
   __u64 size, times;
   __s64 size_change, times_change;
   __u64 duration_ns;
@@ -39,6 +39,7 @@ EVENT_RECORD(leak_text_event);
 
 struct leak_frame {
   __u64 sp, ns, size, times;
+  __u32 probe;
 };
 
 struct leak_thread {
@@ -53,10 +54,12 @@ struct {
   __type(value, struct leak_thread);
 } leak_threads SEC(".maps");
 
+PROBE_SITES(leak_sites); /* value: index of the probe + 1 */
+
 const volatile __u32 leak_stream = 0;
 __u32 leak_text_bytes[LEAK_ARGUMENTS] = {}; /* how much text an argument points to; 0: a plain value */
 __u8 leak_has_text = 0;
-__u64 leak_unmatched = 0; /* entries deeper than LEAK_FRAMES, and returns without an entry */
+__u64 leak_unmatched = 0; /* entries deeper than LEAK_FRAMES, returns whose entry was not seen */
 
 static __always_inline struct leak_thread *leak_thread(void) {
   return bpf_task_storage_get(&leak_threads, bpf_get_current_task_btf(), NULL,
@@ -76,11 +79,10 @@ static __always_inline void leak_unwind(struct leak_thread *own, __u64 sp) {
 }
 
 static __always_inline void leak_header(struct leak_event *event, struct thread *thread,
-                                        __u16 probe, __u8 action, struct leak_frame *now) {
+                                        __u32 probe, __u8 action, struct leak_frame *now) {
   event->tid = thread->tid;
   event->probe = probe;
   event->action = action;
-  event->matched = 0;
   event->size = now->size;
   event->times = now->times;
   event->size_change = 0;
@@ -116,10 +118,10 @@ int leak_entry(struct pt_regs *ctx) {
   struct leak_text_event *text;
   struct leak_event *event;
   struct leak_thread *own;
-  __u16 probe = bpf_get_attach_cookie(ctx);
-  __u32 i, bytes, depth;
+  __u32 i, bytes, depth, probe = probe_site(&leak_sites, ctx);
 
-  if (!thread || !leak_now(&now)) return 0;
+  if (!thread || !probe || !leak_now(&now)) return 0;
+  now.probe = probe;
   own = leak_thread();
   if (own) {
     leak_unwind(own, now.sp);
@@ -165,28 +167,23 @@ int leak_return(struct pt_regs *ctx) {
 
   if (!thread || !leak_now(&now)) return 0;
   own = leak_thread();
+  if (!own) return 0;
+  leak_unwind(own, now.sp - 1);
+  top = own->depth - 1;
+  barrier_var(top);
+  if (top >= LEAK_FRAMES || own->frames[top].sp != now.sp) {
+    __sync_fetch_and_add(&leak_unmatched, 1);
+    return 0;
+  }
+  entry = &own->frames[top];
+  own->depth = top;
   event = event_reserve(leak_stream, thread->process, sizeof(*event));
-  if (event) {
-    leak_header(event, thread, bpf_get_attach_cookie(ctx), LEAK_RETURN, &now);
-    event->result = PT_REGS_RC(ctx);
-  }
-  if (own) {
-    leak_unwind(own, now.sp - 1);
-    top = own->depth - 1;
-    barrier_var(top);
-    if (top < LEAK_FRAMES && own->frames[top].sp == now.sp) {
-      entry = &own->frames[top];
-      own->depth = top;
-      if (event) {
-        event->matched = 1;
-        event->size_change = now.size - entry->size;
-        event->times_change = now.times - entry->times;
-        event->duration_ns = now.ns - entry->ns;
-      }
-    } else {
-      __sync_fetch_and_add(&leak_unmatched, 1);
-    }
-  }
-  if (event) event_submit(event);
+  if (!event) return 0;
+  leak_header(event, thread, entry->probe, LEAK_RETURN, &now);
+  event->result = PT_REGS_RC(ctx);
+  event->size_change = now.size - entry->size;
+  event->times_change = now.times - entry->times;
+  event->duration_ns = now.ns - entry->ns;
+  event_submit(event);
   return 0;
 }

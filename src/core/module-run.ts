@@ -100,6 +100,10 @@ export class ModuleRun {
     return this.#work !== undefined;
   }
 
+  begin(): void {
+    if (this.#work?.kind === "sampler") this.#work.begin?.();
+  }
+
   async tick(tick: Tick): Promise<void> {
     const work = this.#work;
     if (work?.kind !== "sampler") return;

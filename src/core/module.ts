@@ -74,6 +74,8 @@ export interface Sampler {
   readonly kind: "sampler";
   /** Name of the way the figures are taken, for run.json. */
   readonly backend: string;
+  /** The launched target is about to execute: what was before is not part of the run. */
+  begin?(): void;
   sample(tick: Tick): Iterable<AnyRow> | Promise<Iterable<AnyRow>>;
   /** Called after the rows of the tick are on disk: the ended processes will not come again. */
   forget?(ended: readonly Process[]): void;

@@ -147,9 +147,10 @@ class Session {
       const ended = this.#tree.rootEnd();
       if (this.#tree.root === 0 || ended !== undefined) target.end(ended ?? 0);
     }
+    this.#save();
+    for (const { run } of this.#runs.values()) run.begin();
     this.#started = monotonicNs();
     this.#lastTick = this.#started;
-    this.#save();
     await target?.go();
   }
 

@@ -16,7 +16,8 @@ interface CpuTotal extends Readonly<Record<string, number>> {
 const none: CpuTotal = { on_ns: 0, off_ns: 0, wait_ns: 0, voluntary: 0, involuntary: 0 };
 
 export function startBpf(context: Context): Sampler {
-  context.object.variable<number>("cpu_start_ns").set(monotonicNs());
+  const start = context.object.variable<number>("cpu_start_ns");
+  start.set(monotonicNs());
   const totals = new Totals<CpuTotal>(context.map("cpu_totals"));
   const lost = context.object.variable<number>("cpu_lost");
   const lostBefore = lost.get();
@@ -45,6 +46,9 @@ export function startBpf(context: Context): Sampler {
     kind: "sampler",
     backend: "bpf",
     sample,
+    begin: () => {
+      start.set(monotonicNs());
+    },
     forget: (ended) => {
       totals.forget(ended);
     },

@@ -2,7 +2,6 @@
  * memleak_probes: entry and return of chosen functions with the heap of the process at that moment
  * (bpf/modules/memleak_probes.bpf.c).
  */
-import { openTracefs } from "libbpf-ts";
 import {
   type AnyRow,
   type Column,
@@ -16,8 +15,9 @@ import {
   type Stream,
 } from "../../core/module.js";
 import { heapOf, heapParts } from "../../services/heap/heap.js";
+import { ProbeSites } from "../../services/uprobes.js";
 import { type Parameter, parseParameters, readParameter } from "./parameters.js";
-import { findPlace, type Place } from "./places.js";
+import { findPlaces, type Place } from "./places.js";
 
 const columns = [
   ...processColumns,
@@ -47,7 +47,6 @@ interface LeakEvent {
   readonly tid: number;
   readonly probe: number;
   readonly action: number;
-  readonly matched: number;
   readonly size: number;
   readonly times: number;
   readonly size_change: number;
@@ -100,36 +99,25 @@ function argumentReader(context: Context, parameters: readonly Parameter[]) {
 }
 
 function attachProbes(context: Context, places: readonly Place[]): () => void {
-  const tracefs = openTracefs();
-  const open: { close(): void }[] = [tracefs];
-  const stop = (): void => {
-    for (const each of open.splice(0).reverse()) each.close();
-  };
-  try {
-    for (const [index, place] of places.entries()) {
-      // The return first: an entry without its return would leave a frame on the stack.
-      for (const [program, retprobe] of [["leak_return", true], ["leak_entry", false]] as const) {
-        const event = tracefs.defineUprobe({
-          group: `treesnoop_${String(process.pid)}`,
-          name: `${program}${String(index)}`,
-          path: place.file,
-          offset: place.offset,
-          retprobe,
-        });
-        open.push(event);
-        context.scope.cover(event);
-        const anchorPid = context.scope.anchor();
-        const link = context.object
-          .program(program)
-          .attachScopedUprobe({ event, cookie: BigInt(index), anchorPid });
-        open.push(link);
-      }
-    }
-  } catch (error) {
-    stop();
-    throw error;
+  const probes = new ProbeSites(context, {
+    label: "leak",
+    map: "leak_sites",
+    entry: "leak_entry",
+    return: "leak_return",
+  });
+  const sites = places.map(({ file, offset }, index) => ({
+    file,
+    offset,
+    value: index + 1,
+    returns: true,
+  }));
+  if (!probes.add(sites)) {
+    probes.stop();
+    throw new RunError(2, "memleak_probes.probes: too many functions begin at the same page offset.");
   }
-  return stop;
+  return () => {
+    probes.stop();
+  };
 }
 
 export default defineModule<Options>({
@@ -160,7 +148,7 @@ export default defineModule<Options>({
     if (wanted === "None") return undefined;
     const { probes, output_file, additional_var } = wanted as Configured;
     return {
-      options: { places: probes.map(findPlace), parameters: parametersOf(additional_var ?? "") },
+      options: { places: findPlaces(probes), parameters: parametersOf(additional_var ?? "") },
       file: output_file ?? "memleak_probes.csv",
     };
   },
@@ -173,7 +161,7 @@ export default defineModule<Options>({
   ],
   bpf: () => ({
     programs: [...heapParts.programs, "leak_entry", "leak_return"],
-    maps: [...heapParts.maps, "leak_threads"],
+    maps: [...heapParts.maps, "leak_sites", "leak_threads"],
     stream: "leak_stream",
     ringBytes: 16 << 20,
   }),
@@ -197,19 +185,18 @@ export default defineModule<Options>({
       row(record, who, ticks, bytes): RowOf<typeof columns> {
         const event = record as unknown as LeakEvent;
         const entry = event.action === 0;
-        const matched = event.matched === 1;
         return {
           Ticks: ticks,
           PID: who.pid,
           COMM: who.comm,
-          PROBE: places[event.probe]?.text ?? "",
+          PROBE: places[event.probe - 1]?.text ?? "",
           ACTION: event.action,
           Size: event.size,
           Times: event.times,
           TID: event.tid,
-          DURATION: matched ? event.duration_ns / 1e3 : "",
-          SIZE_CHANGE: matched ? event.size_change : "",
-          TIMES_CHANGE: matched ? event.times_change : "",
+          DURATION: entry ? "" : event.duration_ns / 1e3,
+          SIZE_CHANGE: entry ? "" : event.size_change,
+          TIMES_CHANGE: entry ? "" : event.times_change,
           RETURN: entry ? "" : reader.result(bytes),
           ...(entry ? reader.cells(bytes) : noCells),
         };

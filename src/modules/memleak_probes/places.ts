@@ -37,7 +37,7 @@ function findFile(name: string): string | undefined {
   }
 }
 
-export function findPlace(text: string): Place {
+function findPlace(text: string): Place {
   const colon = text.lastIndexOf(":");
   const [name, symbol] = [text.slice(0, colon), text.slice(colon + 1)];
   if (colon < 1 || symbol === "") {
@@ -70,4 +70,14 @@ export function findPlace(text: string): Place {
       ? `Closest: ${near.join(", ")}.`
       : "It has no function symbols (stripped); name an offset, bin:0xOFFSET.",
   );
+}
+
+/** Each place once: two names may stand for the same code. */
+export function findPlaces(texts: readonly string[]): Place[] {
+  const places = new Map<string, Place>();
+  for (const place of texts.map(findPlace)) {
+    const key = `${fs.realpathSync(place.file)}:${String(place.offset)}`;
+    if (!places.has(key)) places.set(key, place);
+  }
+  return [...places.values()];
 }

@@ -46,7 +46,7 @@ export default defineModule<Options>({
     programs: ["syscall_enter", "syscall_return"],
     maps: ["syscall_threads", "syscall_totals"],
     stream: "syscall_stream",
-    ringBytes: 64 << 20,
+    ringBytes: 16 << 20,
   }),
   needs: () => [
     host.tracepoint("sys_enter"),

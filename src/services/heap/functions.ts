@@ -1,27 +1,41 @@
 /**
- * Owns: which functions of an allocator are observed and by which program.
+ * Owns: which functions of an allocator are observed, and how they are told apart.
  */
 
+/** As enum heap_function in mem.bpf.c. */
+const sites = {
+  malloc: 1,
+  calloc: 2,
+  memalign: 3,
+  posix_memalign: 4,
+  realloc: 5,
+  reallocarray: 6,
+  free: 7,
+} as const;
+
 export interface ObservedFunction {
-  /** BPF program at entry (bpf/modules/mem.bpf.c). */
-  readonly program: string;
+  /** How the entry program tells it. */
+  readonly site: number;
   /** Whether the outcome is known only at return. */
   readonly returns: boolean;
 }
 
-const allocates = (program: string): ObservedFunction => ({ program, returns: true });
-const frees: ObservedFunction = { program: "mem_free", returns: false };
+const allocates = (name: keyof typeof sites): ObservedFunction => ({
+  site: sites[name],
+  returns: true,
+});
+const frees: ObservedFunction = { site: sites.free, returns: false };
 
 const c: Readonly<Record<string, ObservedFunction>> = {
-  malloc: allocates("mem_malloc"),
-  valloc: allocates("mem_malloc"),
-  pvalloc: allocates("mem_malloc"),
-  calloc: allocates("mem_calloc"),
-  memalign: allocates("mem_memalign"),
-  aligned_alloc: allocates("mem_memalign"),
-  posix_memalign: allocates("mem_posix_memalign"),
-  realloc: allocates("mem_realloc"),
-  reallocarray: allocates("mem_reallocarray"),
+  malloc: allocates("malloc"),
+  valloc: allocates("malloc"),
+  pvalloc: allocates("malloc"),
+  calloc: allocates("calloc"),
+  memalign: allocates("memalign"),
+  aligned_alloc: allocates("memalign"),
+  posix_memalign: allocates("posix_memalign"),
+  realloc: allocates("realloc"),
+  reallocarray: allocates("reallocarray"),
   free: frees,
   cfree: frees,
   free_sized: frees, // C23
@@ -33,15 +47,10 @@ const c: Readonly<Record<string, ObservedFunction>> = {
  * inline the fast path into them. libstdc++'s only call malloc and are left alone.
  */
 function operator(name: string): ObservedFunction | undefined {
-  if (/^_Zn[wa][mj]/.test(name)) return allocates("mem_malloc");
+  if (/^_Zn[wa][mj]/.test(name)) return allocates("malloc");
   if (/^_Zd[la]Pv/.test(name)) return frees;
   return undefined;
 }
-
-export const heapPrograms: readonly string[] = [
-  ...new Set(Object.values(c).map((each) => each.program)),
-  "mem_return",
-];
 
 export function observed(name: string): ObservedFunction | undefined {
   return c[name] ?? operator(name);

@@ -5,25 +5,16 @@
  */
 import * as fs from "node:fs";
 import * as os from "node:os";
-import {
-  type BpfMap,
-  elfInfo,
-  elfSymbols,
-  type ElfSymbol,
-  type Link,
-  openTracefs,
-  readCode,
-  type Tracefs,
-  type UprobeEvent,
-} from "libbpf-ts";
+import { type BpfMap, elfInfo, elfSymbols, readCode } from "libbpf-ts";
 import { attachAll, type Context, type Process } from "../../core/module.js";
-import { heapPrograms, isAllocator, observed } from "./functions.js";
+import { ProbeSites, type Site } from "../uprobes.js";
+import { isAllocator, observed } from "./functions.js";
 import { commandFile, installedAllocators, mappedAllocators } from "./libraries.js";
 import { type Machine, probeOffset } from "./skip.js";
 
 export const heapParts = {
-  programs: [...heapPrograms, "heap_newtask", "heap_exec", "heap_release", "heap_sweep"],
-  maps: ["heap_threads", "heap_spaces", "heap_processes", "heap_blocks", "heap_graves"],
+  programs: ["mem_entry", "mem_return", "heap_newtask", "heap_exec", "heap_release", "heap_sweep"],
+  maps: ["heap_sites", "heap_threads", "heap_spaces", "heap_processes", "heap_blocks", "heap_graves"],
 };
 
 /** Live heap of a process: bytes as asked for, and blocks. */
@@ -32,7 +23,6 @@ export interface HeapSize {
   readonly times: number;
 }
 
-const groupPrefix = "treesnoop_";
 /** How often processes are looked at for allocators that were not known before, ms. */
 const lookEvery = 200;
 /** Code bytes decoded for a better place of a probe. */
@@ -43,18 +33,16 @@ const machine: Machine =
 
 export class Heap {
   readonly #context: Context;
-  readonly #tracefs: Tracefs;
+  readonly #probes: ProbeSites;
   readonly #detach: () => void;
   readonly #stopListening: () => void;
   readonly #timer: NodeJS.Timeout;
   readonly #processes: BpfMap<number, number>;
   readonly #spaces: BpfMap<number, HeapSize>;
   readonly #sweepAbove: number;
-  /** Open probes, each with its event. */
-  readonly #probes: { link: Link; event: UprobeEvent }[] = [];
   /** Files looked at, by device and inode. */
   readonly #files = new Set<string>();
-  #unexamined = new Set<number>();
+  readonly #unexamined = new Set<number>();
   #running = false;
 
   constructor(context: Context) {
@@ -62,21 +50,23 @@ export class Heap {
     this.#processes = context.map<number>("heap_processes");
     this.#spaces = context.map<HeapSize>("heap_spaces");
     this.#sweepAbove = context.map("heap_blocks").maxEntries / 8;
-    this.#tracefs = openTracefs();
-    this.#tracefs.removeStale(groupPrefix, (group) => {
-      return !fs.existsSync(`/proc/${group.slice(groupPrefix.length)}`);
+    this.#probes = new ProbeSites(context, {
+      label: "heap",
+      map: "heap_sites",
+      entry: "mem_entry",
+      return: "mem_return",
     });
     this.#detach = attachAll(context, ["heap_newtask", "heap_exec"]);
-    const { launch } = context.scope;
-    if (launch) {
-      const program = commandFile(launch.command, launch.env);
-      if (program !== undefined) this.#examine(program);
-    }
-    for (const file of installedAllocators(launch?.env ?? process.env)) this.#examine(file);
-    for (const pid of context.scope.pids()) mappedAllocators(pid).forEach((file) => { this.#examine(file); });
+    const { scope } = context;
+    const program = scope.launch && commandFile(scope.launch.command, scope.launch.env);
+    this.#examine([
+      ...(program === undefined ? [] : [program]),
+      ...installedAllocators(scope.launch?.env ?? process.env),
+      ...scope.pids().flatMap(mappedAllocators),
+    ]);
     this.#running = true;
     this.#stopListening = context.scope.onExec((event) => {
-      this.#examine(`/proc/${String(event.pid)}/exe`);
+      this.#examine([`/proc/${String(event.pid)}/exe`]);
       this.#unexamined.add(event.pid);
     });
     this.#timer = setInterval(() => {
@@ -86,60 +76,48 @@ export class Heap {
 
   /** Libraries of processes that executed a moment ago: the loader has mapped them by now. */
   #look(): void {
-    const pids = this.#unexamined;
-    this.#unexamined = new Set();
-    for (const pid of pids) for (const file of mappedAllocators(pid)) this.#examine(file);
+    const pids = [...this.#unexamined];
+    this.#unexamined.clear();
+    this.#examine(pids.flatMap(mappedAllocators));
   }
 
-  /** Probes the file if it is an allocator not seen before. */
-  #examine(file: string): void {
+  /** Probes those of the files that are allocators not seen before. */
+  #examine(files: readonly string[]): void {
+    const sites = files.flatMap((file) => this.#sitesIn(file));
+    if (sites.length === 0) return;
+    const fit = this.#probes.add(sites);
+    for (const file of this.#running || !fit ? new Set(sites.map((site) => site.file)) : []) {
+      const name = fs.realpathSync(file).replace(/^\/proc\/\d+\/root/, "");
+      this.#context.warn(
+        fit
+          ? `${name} was met while running: what it allocated up to then is not counted.`
+          : `${name}: there are too many allocators, this one is not counted.`,
+      );
+    }
+  }
+
+  #sitesIn(file: string): Site[] {
     try {
       const { dev, ino } = fs.statSync(file);
       const identity = `${String(dev)}:${String(ino)}`;
-      if (this.#files.has(identity)) return;
+      if (this.#files.has(identity)) return [];
       this.#files.add(identity);
-      const symbols = elfSymbols(file).filter((each) => each.type === "function");
-      if (!isAllocator(new Set(symbols.map((each) => each.name)))) return;
-      if (elfInfo(file).machine !== elfInfo("/proc/self/exe").machine) return;
-      this.#probe(file, symbols);
-      if (this.#running) {
-        const name = fs.realpathSync(file).replace(/^\/proc\/\d+\/root/, "");
-        this.#context.warn(
-          `${name} was met while running: what it allocated up to then is not counted.`,
-        );
+      const functions = elfSymbols(file).filter((each) => each.type === "function");
+      if (!isAllocator(new Set(functions.map((each) => each.name)))) return [];
+      if (elfInfo(file).machine !== elfInfo("/proc/self/exe").machine) return [];
+      const sites = new Map<number, Site>();
+      for (const symbol of functions) {
+        const call = observed(symbol.name);
+        if (!call) continue;
+        const code = readCode(file, symbol.offset, Math.min(prologue, symbol.size || prologue));
+        const offset = symbol.offset + probeOffset(code, machine, !call.returns);
+        // Names for the same code (aligned_alloc is memalign in glibc) are one place.
+        sites.set(offset, { file, offset, value: call.site, returns: call.returns });
       }
+      return [...sites.values()];
     } catch {
-      // Not ELF, or gone: nothing to observe in it.
+      return []; // Not ELF, or gone: nothing to observe in it.
     }
-  }
-
-  #probe(file: string, symbols: readonly ElfSymbol[]): void {
-    const done = new Set<string>();
-    for (const symbol of symbols) {
-      const call = observed(symbol.name);
-      if (!call || done.has(`${call.program} ${String(symbol.offset)}`)) continue;
-      done.add(`${call.program} ${String(symbol.offset)}`);
-      const frees = !call.returns;
-      const code = readCode(file, symbol.offset, Math.min(prologue, symbol.size || prologue));
-      const offset = symbol.offset + probeOffset(code, machine, frees);
-      // The return first: an entry without its return would leave a call open.
-      if (call.returns) this.#attach(file, offset, "mem_return", true);
-      this.#attach(file, offset, call.program, false);
-    }
-  }
-
-  #attach(file: string, offset: number, program: string, retprobe: boolean): void {
-    const { scope, object } = this.#context;
-    const event = this.#tracefs.defineUprobe({
-      group: `${groupPrefix}${String(process.pid)}`,
-      name: `heap${String(this.#probes.length)}`,
-      path: file,
-      offset,
-      retprobe,
-    });
-    scope.cover(event);
-    const link = object.program(program).attachScopedUprobe({ event, anchorPid: scope.anchor() });
-    this.#probes.push({ link, event });
   }
 
   /** Live heap by process, of those that have used the heap since the probes are in. */
@@ -174,12 +152,8 @@ export class Heap {
   stop(): void {
     clearInterval(this.#timer);
     this.#stopListening();
-    for (const { link, event } of this.#probes.reverse()) {
-      link.close();
-      event.close();
-    }
+    this.#probes.stop();
     this.#detach();
-    this.#tracefs.close();
   }
 }
 
