@@ -410,7 +410,7 @@ describe("cpu/top", () => {
       command: [
         "sh",
         "-c",
-        `sleep 5 & ${workload("sleeper")} 5000 & ${workload("spin")} 1 3000 wait; kill %1 %2; wait`,
+        `sleep 5 & ${workload("sleeper")} 5000 & ${workload("spin")} 1 3000 wait; wait`,
       ],
     });
     const pid = Number((await run.says(/process (\d+)\n/))[1]);

@@ -55,7 +55,7 @@ function done(stdout: string, role: string): { pid: number; sent: number; receiv
 test("network: a 100 MB download and upload, IPv4 and IPv6", async (t) => {
   const { near, far } = await twoHosts(t);
   const folder = scratch(t);
-  const server = configureWebServer(folder, 1);
+  const server = configureWebServer(folder, 0);
   sparseFile(join(server.folder, "large"), hundredMegabytes);
   const upload = sparseFile(join(folder, "upload"), hundredMegabytes);
   await serveWeb(t, far, server);
@@ -142,18 +142,18 @@ test("network: fragments of large datagrams", async (t) => {
 test("network: a noisy neighbour on the same interface adds nothing", async (t) => {
   const { near, far } = await twoHosts(t);
   const folder = scratch(t);
-  const web = configureWebServer(folder, 1);
+  const web = configureWebServer(folder, 0);
   sparseFile(join(web.folder, "large"), hundredMegabytes);
   await serveWeb(t, far, web);
   const server = new Command(t, far.inside(peer, "serve", far.ipv4, "7000"), { deadline: 120 });
   await answers(far, "7000");
   const before = near.counters();
-  const noise = new Command(t, near.inside("sh", "-c", `while curl -sS -o /dev/null http://${far.ipv4}/large; do :; done`), { deadline: 120 });
+  const noise = new Command(t, near.inside("sh", "-c", `trap 'kill $!; exit' TERM; while :; do curl -sS -o /dev/null http://${far.ipv4}/large & wait $!; done`), { deadline: 120 });
   await until("the noise", () => near.since(before).rx > hundredMegabytes / 10);
   // Two processes of the tree do nothing but be on the CPU while packets arrive.
   const run = new Run(t, { config, command: near.inside(peer, "udp", far.ipv4, "7000", "2000", "1000", "busy"), deadline: 120 });
   const { stdout } = await run.quietly();
-  noise.child.kill("SIGKILL");
+  noise.child.kill("SIGTERM");
   assert.ok(near.since(before).rx > hundredMegabytes / 4, "there was noise");
   const table = run.table("network.csv");
   const [client] = done(stdout, "client");
@@ -196,6 +196,14 @@ test("network: of preforked workers the one that accepted owns the bytes", async
   sparseFile(join(web.folder, "large"), hundredMegabytes / 5);
   const before = far.counters();
   const run = new Run(t, { config, command: far.inside(...web.command), deadline: 120 });
+  t.after(() => {
+    // A test that failed half-way must not leave a server behind.
+    try {
+      process.kill(Number(readFileSync(join(folder, "nginx.pid"), "utf8")), "SIGTERM");
+    } catch {
+      // ended as it should, and took the file along
+    }
+  });
   await answers(far, "80");
   const upload = sparseFile(join(folder, "upload"), 5000000);
   await Promise.all(
@@ -306,7 +314,7 @@ test("network: TCP over loopback, both ends in the tree", async (t) => {
 test("network: a silent tree has no bytes", async (t) => {
   const { near, far } = await twoHosts(t);
   const folder = scratch(t);
-  const web = configureWebServer(folder, 1);
+  const web = configureWebServer(folder, 0);
   sparseFile(join(web.folder, "large"), hundredMegabytes / 2);
   await serveWeb(t, far, web);
   const run = new Run(t, { config, command: near.inside("sleep", "2"), deadline: 60 });

@@ -251,16 +251,22 @@ test("a source that does not compile: its place and one sentence, exit code 3, t
 
 test("an edit made while a set-up runs is not missed", async (t) => {
   const c = await readyClone(t);
+  const symbols = async () => (await execute(t, ["readelf", "-sW", c.path("build/treesnoop.bpf.o")])).stdout;
+  const add = (name: string) => `printf 'char ${name} SEC(".data.late");\\n' >"${c.path("bpf/modules", name)}.bpf.c"`;
+  // While the BPF programs are compiled: the list of files was made by then, and the object is newer than this file.
+  const PATH = programs(t, /^clang$/, { clang: `#!/bin/sh\n${add("during_bpf")}\nexec /usr/bin/clang "$@"\n` });
+  utimesSync(c.path("bpf/modules"), new Date(), new Date());
+  assert.equal((await c.setup([], { environment: { ...process.env, PATH } })).code, 0);
+  assert.doesNotMatch(await symbols(), /during_bpf/);
+  assert.deepEqual(await c.setup(), silence);
+  assert.match(await symbols(), /during_bpf/);
+  // While the binding is built, which takes longest: the BPF programs are compiled and left behind.
   const manifest = JSON.parse(readFileSync(c.path("native/libbpf-ts/package.json"), "utf8")) as { scripts: Record<string, string> };
-  // The binding's build is when the programmer saves a BPF program, whose own build may be over by then.
-  manifest.scripts["build:native"] =
-    'sleep 1; printf "char edited_meanwhile SEC(\\".data.late\\");\\n" >../../bpf/modules/zzz.bpf.c; touch build/Release/stub.node';
-  rmSync(c.path("native/libbpf-ts/build/Release/stub.node"));
+  manifest.scripts["build:native"] = `sleep 1; ${add("during_binding")}; touch build/Release/stub.node`;
   c.write("native/libbpf-ts/package.json", JSON.stringify(manifest));
   assert.equal((await c.setup()).code, 0);
   assert.deepEqual(await c.setup(), silence);
-  const { stdout } = await execute(t, ["readelf", "-sW", c.path("build/treesnoop.bpf.o")]);
-  assert.match(stdout, /edited_meanwhile/);
+  assert.match(await symbols(), /during_binding/);
 });
 
 test("a clone that was moved builds again what does not survive that", async (t) => {

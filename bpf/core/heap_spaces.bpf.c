@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: when an address space begins (fork, exec) and ends, and clearing away what the ended ones leave.
+ * Owns: when an address space begins (fork, exec) and ends, and clearing away what the ended ones
+ * leave.
  */
 #include "heap_thread.h"
 
@@ -39,7 +40,8 @@ int BPF_PROG(heap_newtask, struct task_struct *task, __u64 clone_flags) {
 
 __u64 heap_garbage = 0; /* blocks left behind by ended spaces since the last sweep, about */
 
-/* One user less; a space nobody lives in or looks through goes, and so may the one it looked through. */
+/* One user less; a space nobody lives in or looks through goes, and so may the one it looked
+ * through. */
 static __always_inline void heap_leave(__u32 id) {
   struct heap_space *space = heap_space_by_id(id);
   __u32 depth;

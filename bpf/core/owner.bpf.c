@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: when a socket gets an owner. At creation; with each send and receive (which covers accepted,
- * inherited and passed sockets, by whatever call they are used); at close; and, for sockets older than
- * the run, by one walk over the open files. Always in the context of the process itself.
+ * Owns: when a socket gets an owner. At creation; with each send and receive (which covers
+ * accepted, inherited and passed sockets, by whatever call they are used); at close; and, for
+ * sockets older than the run, by one walk over the open files. Always in the context of the process
+ * itself.
  */
 #include "owner.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: who is in the tree, from the first instruction to the last switch away, and the record of each
- * process (pid, name, start, end) that the monitor reads once a tick.
- * Owns not: any measurement.
+ * Owns: who is in the tree, from the first instruction to the last switch away, and the record of
+ * each process (pid, name, start, end) that the monitor reads once a tick. Owns not: any
+ * measurement.
  */
 #include "drift.h"
 #include "events.h"
@@ -12,6 +12,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 struct process {
   __u64 start_ns; /* CLOCK_MONOTONIC; when first seen for a process older than the run */
   __u64 end_ns;   /* 0 while a thread is left */
+  __u64 cpu_ns;   /* at the end: what the kernel's scheduler accounted to it in its life */
   __u32 pid;      /* tgid in the monitor's pid namespace; 0 where that namespace cannot see it */
   __u32 parent;   /* serial number; 0 for a root */
   __u32 threads;  /* alive now */
@@ -41,17 +42,17 @@ struct {
   __uint(max_entries, 256 << 10);
 } life SEC(".maps");
 
-const volatile __u32 pidns_level = 0;     /* depth of the monitor's pid namespace */
-const volatile __u32 monitor_tgid = 0;    /* in the initial namespace; never in the tree */
+const volatile __u32 pidns_level = 0;  /* depth of the monitor's pid namespace */
+const volatile __u32 monitor_tgid = 0; /* in the initial namespace; never in the tree */
 const volatile __u8 follow_children = 1;
 const volatile __u8 host_mode = 0;
 
-__u32 root_pid = 0;         /* the walk starts from this process, as the monitor's namespace numbers it */
-__u32 root_process = 0;     /* its serial number, once found */
-__u32 last_process = 0;     /* serial numbers given out */
-__u32 life_mask = 0;        /* bit per life_kind somebody waits for; the end of the root always counts */
-__u64 walk_found = 0;       /* tasks the walk has added so far */
-__u64 processes_lost = 0;   /* forks nobody could record: the table was full or memory short */
+__u32 root_pid = 0; /* the walk starts from this process, as the monitor's namespace numbers it */
+__u32 root_process = 0; /* its serial number, once found */
+__u32 last_process = 0; /* serial numbers given out */
+__u32 life_mask = 0;  /* bit per life_kind somebody waits for; the end of the root always counts */
+__u64 walk_found = 0; /* tasks the walk has added so far */
+__u64 processes_lost = 0; /* forks nobody could record: the table was full or memory short */
 
 static __always_inline __u32 pid_here(struct task_struct *task) {
   struct pid *pid = BPF_CORE_READ(task, thread_pid);
@@ -123,8 +124,8 @@ static __always_inline __u32 create(struct task_struct *leader, __u32 parent) {
 }
 
 /*
- * task_newtask rather than sched_process_fork: it also sees io_uring's worker threads (they do not pass
- * kernel_clone) and carries clone_flags, which tell a thread from a process without guessing.
+ * task_newtask rather than sched_process_fork: it also sees io_uring's worker threads (they do not
+ * pass kernel_clone) and carries clone_flags, which tell a thread from a process without guessing.
  */
 SEC("tp_btf/task_newtask")
 int BPF_PROG(tree_newtask, struct task_struct *task, __u64 clone_flags) {
@@ -149,7 +150,8 @@ int BPF_PROG(tree_newtask, struct task_struct *task, __u64 clone_flags) {
   return 0;
 }
 
-/* The name of a process is its leader's. exec renames too, and by then the caller leads (de_thread). */
+/* The name of a process is its leader's. exec renames too, and by then the caller leads
+ * (de_thread). */
 SEC("tp_btf/task_rename")
 int BPF_PROG(tree_rename, struct task_struct *task, const char *comm) {
   struct thread *thread = thread_of(task);
@@ -176,10 +178,20 @@ int BPF_PROG(tree_exec, struct task_struct *task) {
   return 0;
 }
 
+/* Of threads that are gone the signal struct keeps the sum; a process reaped already has none. */
+static __always_inline __u64 process_cpu_ns(struct task_struct *last) {
+  struct signal_struct *signal = BPF_CORE_READ(last, signal);
+
+  if (!signal) return BPF_CORE_READ(last, se.sum_exec_runtime);
+  return BPF_CORE_READ(signal, sum_sched_runtime) +
+         BPF_CORE_READ(last, group_leader, se.sum_exec_runtime);
+}
+
 /*
- * A process ends with the last switch away from its last thread, not at sched_process_exit: since 6.16
- * that tracepoint fires before the address space is torn down, and the teardown is time the process used
- * (getrusage counts it). Attached after every module's own programs, so that their last figures are in.
+ * A process ends with the last switch away from its last thread, not at sched_process_exit:
+ * since 6.16 that tracepoint fires before the address space is torn down, and the teardown is time
+ * the process used (getrusage counts it). Attached after every module's own programs, so that their
+ * last figures are in.
  */
 SEC("tp_btf/sched_switch")
 int BPF_PROG(tree_switch, bool preempt, struct task_struct *prev) {
@@ -196,14 +208,15 @@ int BPF_PROG(tree_switch, bool preempt, struct task_struct *prev) {
   if (!process) return 0;
   if (__sync_fetch_and_sub(&process->threads, 1) > 1) return 0;
   process->exit_code = BPF_CORE_READ(prev, exit_code);
+  process->cpu_ns = process_cpu_ns(prev);
   process->end_ns = bpf_ktime_get_ns();
   tell_life(LIFE_END, id, process->pid);
   return 0;
 }
 
 /*
- * Finds the tasks that lived before the hooks. The monitor repeats the walk until one finds nothing new:
- * a child is recognised by its parent, and the parent may stand later in the list.
+ * Finds the tasks that lived before the hooks. The monitor repeats the walk until one finds nothing
+ * new: a child is recognised by its parent, and the parent may stand later in the list.
  */
 SEC("iter/task")
 int tree_walk(struct bpf_iter__task *ctx) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: one accessor per difference between kernels, with the commit or version that made it, so that
- * a program never asks which kernel it runs on.
+ * Owns: one accessor per difference between kernels, with the commit or version that made it, so
+ * that a program never asks which kernel it runs on.
  */
 #ifndef TREESNOOP_DRIFT_H
 #define TREESNOOP_DRIFT_H

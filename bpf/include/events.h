@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: the ring every event table is streamed through, its common header, and the exact count of what
- * was seen and what did not fit. One ring keeps the order of all events, so a name change (identity
- * record) takes effect between the two rows where it happened.
+ * Owns: the ring every event table is streamed through, its common header, and the exact count of
+ * what was seen and what did not fit. One ring keeps the order of all events, so a name change
+ * (identity record) takes effect between the two rows where it happened.
  */
 #ifndef TREESNOOP_EVENTS_H
 #define TREESNOOP_EVENTS_H
@@ -13,7 +13,7 @@
 #define IDENTITY_STREAM 0
 
 struct event {
-  __u32 stream;  /* which table: numbers are given out by the monitor, IDENTITY_STREAM is ours */
+  __u32 stream; /* which table: numbers are given out by the monitor, IDENTITY_STREAM is ours */
   __u32 process;
   __u64 ns; /* CLOCK_MONOTONIC */
 };
@@ -24,7 +24,8 @@ struct identity_event {
   char comm[TASK_COMM_LEN];
 };
 
-/* clang describes only types that something global refers to; the monitor reads the record by its BTF. */
+/* clang describes only types that something global refers to; the monitor reads the record by its
+ * BTF. */
 #define EVENT_RECORD(type) const struct type *type##_record = 0
 
 struct stream_count {
@@ -47,7 +48,8 @@ struct {
 /* Streams running now, a bit each: no identity records are made for nobody. */
 __u32 streams_running = 0;
 
-/* Wake the reader when this much waits to be read (FACTS: waking per record costs more than the record). */
+/* Wake the reader when this much waits to be read (FACTS: waking per record costs more than the
+ * record). */
 const volatile __u64 ring_wake_bytes = 64 << 10;
 
 /* Space for one record, its header filled; NULL and one counted loss when the ring is full. */

@@ -3,19 +3,20 @@
  * Owns: the ledger of live heap blocks: (address space, address) -> size, and each space's sums.
  * Owns not: which functions feed it (modules/mem.bpf.c).
  *
- * A fork gives the child its parent's blocks. Copying them in the fork hook would stall the fork, so the
- * child's space keeps a link to its parent's and the fork's number there (its epoch), and looks a block
- * up along that chain. Each block carries the epoch it was born in; a parent that frees or replaces a
- * block some living child may still see moves it to `heap_graves` under the epoch of its death. So a
- * child forked with epoch k sees exactly the blocks with birth < k <= death. docs/mem.md draws it.
+ * A fork gives the child its parent's blocks. Copying them in the fork hook would stall the fork,
+ * so the child's space keeps a link to its parent's and the fork's number there (its epoch), and
+ * looks a block up along that chain. Each block carries the epoch it was born in; a parent that
+ * frees or replaces a block some living child may still see moves it to `heap_graves` under the
+ * epoch of its death; the graves of one address form a list, newest first. So a child forked with
+ * epoch k sees exactly the blocks with birth < k <= death. docs/mem.md draws it.
  */
 #ifndef TREESNOOP_HEAP_H
 #define TREESNOOP_HEAP_H
 
 #include "target.h"
 
-#define HEAP_CHAIN 8   /* generations of fork without exec that are followed */
-#define HEAP_EPOCHS 32 /* later forks of the parent that are searched for a grave */
+#define HEAP_CHAIN 16  /* generations of fork without exec that are followed */
+#define HEAP_GRAVES 32 /* graves of one address that are searched */
 
 struct heap_space {
   __u64 size, times; /* live bytes as asked for, live blocks */
@@ -30,13 +31,15 @@ struct heap_space {
 struct heap_key {
   __u64 address;
   __u32 space;
-  __u32 death; /* epoch; 0 in heap_blocks */
+  __u32 death; /* epoch; 0 in heap_blocks, and for the head of an address's list in heap_graves */
 };
 
 struct heap_block {
   __u64 size;
-  __u32 birth;
-  __u32 freed; /* 1: an inherited block this space has freed */
+  __u32 birth;   /* epoch */
+  __u32 freed;   /* 1: an inherited block this space has freed */
+  __u32 earlier; /* in heap_graves: death epoch of the grave before this one; 0: none */
+  __u32 unused;
 };
 
 struct {
@@ -73,7 +76,7 @@ struct {
 } heap_graves SEC(".maps");
 
 __u32 heap_last_space = 0;
-__u64 heap_lost = 0;          /* blocks or spaces that found no room: sums are too small from here on */
+__u64 heap_lost = 0; /* blocks or spaces that found no room: sums are too small from here on */
 __u64 heap_unknown_frees = 0; /* of blocks older than the probes */
 
 static __always_inline struct heap_space *heap_space_by_id(__u32 space) {
@@ -89,8 +92,8 @@ static __always_inline __u32 heap_space_create(const struct heap_space *from) {
 }
 
 /*
- * Global functions below, not inlined: the verifier then checks each once, not at every place of call
- * (entry program: 130 ms to verify when inlined, 3 ms so).
+ * Global functions below, not inlined: the verifier then checks each once, not at every place of
+ * call (entry program: 130 ms to verify when inlined, 3 ms so).
  */
 
 /* The inherited block at the address, as it was when the space was forked; 1 when there is one. */
@@ -98,7 +101,7 @@ __noinline int heap_inherited(__u32 id, __u64 address, __u64 *size) {
   struct heap_key key = {.address = address};
   struct heap_space *space = heap_space_by_id(id);
   struct heap_block *block;
-  __u32 depth, later, fork_epoch;
+  __u32 depth, i, fork_epoch;
 
   if (!size) return 0;
   for (depth = 0; depth < HEAP_CHAIN && space && space->parent; depth++) {
@@ -109,13 +112,17 @@ __noinline int heap_inherited(__u32 id, __u64 address, __u64 *size) {
     if (block && block->birth < fork_epoch) goto found;
     space = heap_space_by_id(key.space);
     if (!space) return 0;
-    for (later = 0; later < HEAP_EPOCHS && space->graves; later++) {
-      key.death = fork_epoch + later;
-      if (key.death > space->epoch) break;
+    block = space->graves ? bpf_map_lookup_elem(&heap_graves, &key) : NULL;
+    for (i = 0; i < HEAP_GRAVES && block && block->earlier >= fork_epoch; i++) {
+      key.death = block->earlier;
       block = bpf_map_lookup_elem(&heap_graves, &key);
       if (block && block->birth < fork_epoch) goto found;
     }
+    if (i == HEAP_GRAVES) goto lost;
   }
+  if (depth < HEAP_CHAIN || !space || !space->parent) return 0;
+lost:
+  __sync_fetch_and_add(&heap_lost, 1);
   return 0;
 found:
   *size = block->size;
@@ -125,11 +132,18 @@ found:
 /* Call before a block of this space changes: keeps what a living child may still see. */
 static __always_inline void heap_bury(__u32 id, struct heap_space *space, __u64 address,
                                       struct heap_block *block) {
-  struct heap_key key = {.address = address, .space = id, .death = space->epoch};
+  struct heap_key key = {.address = address, .space = id};
+  struct heap_block grave = *block, head = {.earlier = space->epoch}, *newest;
 
   if (!space->views || block->birth >= space->epoch) return;
+  newest = bpf_map_lookup_elem(&heap_graves, &key);
+  grave.earlier = newest ? newest->earlier : 0;
   __sync_fetch_and_add(&space->graves, 1);
-  if (bpf_map_update_elem(&heap_graves, &key, block, BPF_ANY)) __sync_fetch_and_add(&heap_lost, 1);
+  if (bpf_map_update_elem(&heap_graves, &key, &head, BPF_ANY)) goto lost;
+  key.death = space->epoch;
+  if (!bpf_map_update_elem(&heap_graves, &key, &grave, BPF_ANY)) return;
+lost:
+  __sync_fetch_and_add(&heap_lost, 1);
 }
 
 __noinline int heap_allocated(__u32 id, __u64 address, __u64 size) {

@@ -11,12 +11,12 @@
 #define HEAP_STACK_SPAN (8ULL << 20)
 
 struct heap_thread {
-  __u64 sp;       /* at entry of the call; what matches its return */
-  __u64 size;     /* asked for */
-  __u64 old;      /* realloc: the block taken out of the ledger */
+  __u64 sp;   /* at entry of the call; what matches its return */
+  __u64 size; /* asked for */
+  __u64 old;  /* realloc: the block taken out of the ledger */
   __u64 old_size;
-  __u64 result;   /* posix_memalign: where it stores the address */
-  __u32 call;     /* 0: in none */
+  __u64 result; /* posix_memalign: where it stores the address */
+  __u32 call;   /* 0: in none */
   __u32 space;
 };
 
@@ -60,8 +60,8 @@ static __always_inline struct heap_thread *heap_thread(void) {
   return heap_thread_of(bpf_get_current_task_btf());
 }
 
-/* Stacks grow down: a call in progress stands above, or at the same place when it jumped on (reallocarray
- * ends in a jump to realloc). One that stands below was left by longjmp. */
+/* Stacks grow down: a call in progress stands above, or at the same place when it jumped on
+ * (reallocarray ends in a jump to realloc). One that stands below was left by longjmp. */
 static __always_inline bool heap_is_nested(struct heap_thread *own, __u64 sp) {
   return own->call && own->sp >= sp && own->sp - sp < HEAP_STACK_SPAN;
 }

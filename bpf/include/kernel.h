@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: the few kernel types treesnoop reads, by name. CO-RE relocates every field at load, so order
- * and size here mean nothing; a field the running kernel lacks is only an error where it is read.
- * Owns not: differences between kernels (drift.h).
+ * Owns: the few kernel types treesnoop reads, by name. CO-RE relocates every field at load, so
+ * order and size here mean nothing; a field the running kernel lacks is only an error where it is
+ * read. Owns not: differences between kernels (drift.h).
  */
 #ifndef TREESNOOP_KERNEL_H
 #define TREESNOOP_KERNEL_H
@@ -48,6 +48,14 @@ struct sched_info {
 
 struct mm_struct;
 
+struct sched_entity {
+  unsigned long long sum_exec_runtime;
+};
+
+struct signal_struct {
+  unsigned long long sum_sched_runtime; /* of threads that are gone */
+};
+
 struct thread_info {
   unsigned int status; /* x86: TS_COMPAT and friends */
 };
@@ -64,6 +72,8 @@ struct task_struct {
   struct task_struct *real_parent;
   struct task_struct *group_leader;
   struct mm_struct *mm;
+  struct signal_struct *signal;
+  struct sched_entity se;
   struct pid *thread_pid;
   char comm[TASK_COMM_LEN];
   struct sched_info sched_info;
@@ -71,14 +81,33 @@ struct task_struct {
 
 struct net_device {
   unsigned short hard_header_len;
+  unsigned short type;
+  unsigned int mtu;
 };
 
 struct sk_buff {
-  unsigned int len;
   struct net_device *dev;
+  char cb[48];
 };
 
-struct sock;
+/* What the IP layers keep in sk_buff.cb, and UDP leaves there. */
+struct inet_skb_parm {
+  unsigned short frag_max_size;
+};
+
+struct inet6_skb_parm {
+  unsigned short frag_max_size;
+};
+
+struct sock_common {
+  unsigned short skc_family;
+};
+
+struct sock {
+  struct sock_common __sk_common;
+  unsigned short sk_type;
+};
+
 struct file;
 
 struct socket {

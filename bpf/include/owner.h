@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: socket -> process. Socket-local storage, so that an entry goes away with its socket and a lookup
- * in a packet hook is one pointer chase; BPF_F_CLONE, so that a socket born of a listener in softirq is
- * known before anybody accepts it.
- * Owns not: when a socket changes hands (core/owner.bpf.c).
+ * Owns: socket -> process. Socket-local storage, so that an entry goes away with its socket and a
+ * lookup in a packet hook is one pointer chase; BPF_F_CLONE, so that a socket born of a listener in
+ * softirq is known before anybody accepts it. Owns not: when a socket changes hands
+ * (core/owner.bpf.c).
  */
 #ifndef TREESNOOP_OWNER_H
 #define TREESNOOP_OWNER_H
@@ -16,7 +16,8 @@ struct socket_owner {
   __u64 cookie;       /* of the socket this entry was made for: a clone carries its listener's */
   __u64 rx_unclaimed; /* bytes that passed while nobody of the tree had touched the socket yet */
   __u64 tx_unclaimed;
-  __u32 process; /* 0: not claimed, or held by a process outside the tree */
+  __u32 raw_link; /* link header of the last packet a raw socket was handed */
+  __u32 process;  /* 0: not claimed, or held by a process outside the tree */
 };
 
 struct {
@@ -26,8 +27,8 @@ struct {
   __type(value, struct socket_owner);
 } socket_owners SEC(".maps");
 
-/* 1 where tp_btf/sock_recv_length and sock_send_length exist (6.3): only then can an accepted socket wait
- * for the process that really serves it; elsewhere it stays with the listener's. */
+/* 1 where tp_btf/sock_recv_length and sock_send_length exist (6.3): only then can an accepted
+ * socket wait for the process that really serves it; elsewhere it stays with the listener's. */
 const volatile __u8 owner_claims = 1;
 
 /* A fresh clone belongs to nobody until a process of the tree touches it. */

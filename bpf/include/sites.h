@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: which of many places a uprobe fired at. Taking an event out costs a wait for the kernel's readers
- * (docs/mem.md), so all places share one event and one program; a place is told by the page offset of its
- * instruction, which no address-space layout changes. Places of equal page offset go to different events,
- * told apart by the attach cookie.
+ * Owns: which of many places a uprobe fired at. Taking an event out costs a wait for the kernel's
+ * readers (docs/mem.md), so all places share one event and one program; a place is told by the page
+ * offset of its instruction, which no address-space layout changes. Places of equal page offset go
+ * to different events, told apart by the attach cookie.
  */
 #ifndef TREESNOOP_SITES_H
 #define TREESNOOP_SITES_H
@@ -14,12 +14,12 @@
 #define SITE_EVENTS 16
 
 /* Index: cookie * SITE_PAGE + page offset; value: what the monitor put there, never 0. */
-#define PROBE_SITES(name)                              \
-  struct {                                             \
-    __uint(type, BPF_MAP_TYPE_ARRAY);                  \
-    __uint(max_entries, SITE_PAGE * SITE_EVENTS);      \
-    __type(key, __u32);                                \
-    __type(value, __u32);                              \
+#define PROBE_SITES(name)                        \
+  struct {                                       \
+    __uint(type, BPF_MAP_TYPE_ARRAY);            \
+    __uint(max_entries, SITE_PAGE *SITE_EVENTS); \
+    __type(key, __u32);                          \
+    __type(value, __u32);                        \
   } name SEC(".maps")
 
 /* `sites` is the address of a PROBE_SITES map. 0: not one of ours. */

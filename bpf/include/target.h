@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: the one question every program asks first, "is this task ours?", and what it gets back: which
- * process the thread belongs to. Membership is task-local storage, so the answer costs one pointer
- * chase, needs no map sized by guess, and goes away with the task.
- * Owns not: who becomes a member (core/tree.bpf.c).
+ * Owns: the one question every program asks first, "is this task ours?", and what it gets back:
+ * which process the thread belongs to. Membership is task-local storage, so the answer costs one
+ * pointer chase, needs no map sized by guess, and goes away with the task. Owns not: who becomes a
+ * member (core/tree.bpf.c).
  */
 #ifndef TREESNOOP_TARGET_H
 #define TREESNOOP_TARGET_H
@@ -15,10 +15,10 @@
  * within one tick, and a tgid changes meaning between pid namespaces.
  */
 struct thread {
-  __u32 process;    /* serial number of the process, from 1; 0 while the entry is being made */
-  __u32 tid;        /* as the monitor's pid namespace sees it */
-  __u64 since_ns;   /* CLOCK_MONOTONIC: born, or found by the walk over existing tasks */
-  __u32 left;       /* 1 once its last switch away was seen */
+  __u32 process;  /* serial number of the process, from 1; 0 while the entry is being made */
+  __u32 tid;      /* as the monitor's pid namespace sees it */
+  __u64 since_ns; /* CLOCK_MONOTONIC: born, or found by the walk over existing tasks */
+  __u32 left;     /* 1 once its last switch away was seen */
 };
 
 struct {

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: nanoseconds on and off the CPU per process, kept per thread and handed to the process when the
- * thread ends or the monitor walks the tasks.
+ * Owns: nanoseconds on and off the CPU per process, kept per thread and handed to the process when
+ * the thread ends or the monitor walks the tasks.
  *
  * Every interval is taken exactly once: whoever closes it exchanges `since` for now and owns the
- * difference. So the walk may close the running interval of a thread on another CPU at any moment, and a
- * thread that never switches is counted all the same.
+ * difference. So the walk may close the running interval of a thread on another CPU at any moment,
+ * and a thread that never switches is counted all the same.
  */
 #include "drift.h"
 #include "target.h"
 
 struct cpu_thread {
-  __u64 since_ns; /* start of the open interval */
+  __u64 since_ns;                                       /* start of the open interval */
   __u64 on_ns, off_ns, wait_ns, voluntary, involuntary; /* not yet handed to the process */
-  __u64 run_delay; /* the kernel's own sum at the last look */
+  __u64 run_delay;                                      /* the kernel's own sum at the last look */
   __u32 process;
   __u32 on;
 };

@@ -1,28 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: the allocator's functions, observed: what was asked for at entry, what came of it at return.
- * Owns not: the ledger (heap.h), address spaces (heap_spaces.bpf.c), where the probes sit (monitor).
+ * Owns: the allocator's functions, observed: what was asked for at entry, what came of it at
+ * return. Owns not: the ledger (heap.h), address spaces (heap_spaces.bpf.c), where the probes sit
+ * (monitor).
  */
 #include "heap_thread.h"
 #include "sites.h"
 
 enum heap_call { HEAP_ALLOCATE = 1, HEAP_POSIX_MEMALIGN = 2, HEAP_REALLOCATE = 3 };
 
-/* The one call whose outcome counts: the outermost. realloc(NULL) runs through malloc, an interposed
- * malloc through libc's, operator new through malloc; each is one allocation. */
+/* The one call whose outcome counts: the outermost. realloc(NULL) runs through malloc, an
+ * interposed malloc through libc's, operator new through malloc; each is one allocation. */
 static __always_inline void heap_call(struct pt_regs *ctx, __u32 call, __u64 size, __u64 old,
                                       __u64 result) {
   struct heap_thread *own = heap_thread();
   __u64 sp = PT_REGS_SP(ctx), held = 0;
 
   if (!own || heap_is_nested(own, sp)) return;
+  /* The call before never came back: longjmp, or a return too deep for the kernel to follow. */
+  if (own->call) __sync_fetch_and_add(&heap_lost, 1);
   own->call = call;
   own->sp = sp;
   own->size = size;
   own->result = result;
   own->old = 0;
-  /* The old block leaves the ledger now: once realloc has freed it inside, another thread may be given
-   * its address before this one returns. */
+  /* The old block leaves the ledger now: once realloc has freed it inside, another thread may be
+   * given its address before this one returns. */
   if (old && heap_freed(own->space, old, &held)) {
     own->old = old;
     own->old_size = held;

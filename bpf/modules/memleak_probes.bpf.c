@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: entry and return of the functions the user named, with the heap of the process at that moment
- * and the arguments the user declared.
+ * Owns: entry and return of the functions the user named, with the heap of the process at that
+ * moment and the arguments the user declared.
  *
- * Entry and return are matched by stack pointer: that holds through recursion and finds the frames which
- * longjmp or an exception left without returning.
+ * Entry and return are matched by stack pointer: that holds through recursion and finds the frames
+ * which longjmp or an exception left without returning.
  */
 #include "drift.h"
 #include "events.h"
 #include "heap_thread.h"
 #include "sites.h"
 
-#define LEAK_FRAMES 64 /* the kernel follows no more returns per thread: MAX_URETPROBE_DEPTH */
-#define LEAK_ARGUMENTS 6
+#define LEAK_FRAMES 64   /* the kernel follows no more returns per thread: MAX_URETPROBE_DEPTH */
+#define LEAK_ARGUMENTS 8 /* six in registers, two on the stack */
 #define LEAK_TEXT 128
 
 enum leak_action { LEAK_ENTRY = 0, LEAK_RETURN = 1 };
@@ -57,8 +57,10 @@ struct {
 PROBE_SITES(leak_sites); /* value: index of the probe + 1 */
 
 const volatile __u32 leak_stream = 0;
-__u32 leak_text_bytes[LEAK_ARGUMENTS] = {}; /* how much text an argument points to; 0: a plain value */
+__u32 leak_text_bytes[LEAK_ARGUMENTS] =
+    {}; /* how much text an argument points to; 0: a plain value */
 __u8 leak_has_text = 0;
+__u8 leak_stack_arguments = 0; /* 1: more parameters are declared than registers hold */
 __u64 leak_unmatched = 0; /* entries deeper than LEAK_FRAMES, returns whose entry was not seen */
 
 static __always_inline struct leak_thread *leak_thread(void) {
@@ -66,14 +68,20 @@ static __always_inline struct leak_thread *leak_thread(void) {
                               BPF_LOCAL_STORAGE_GET_F_CREATE);
 }
 
-/* Frames at or below the stack pointer were left without returning. */
-static __always_inline void leak_unwind(struct leak_thread *own, __u64 sp) {
-  __u32 i;
+/*
+ * Frames below the stack pointer were left without returning. So was one at the same place and of
+ * the same probe; of another probe it is a tail call, and both return.
+ */
+static __always_inline void leak_unwind(struct leak_thread *own, __u64 sp, __u32 probe) {
+  struct leak_frame *frame;
+  __u32 i, top;
 
   for (i = 0; i < LEAK_FRAMES; i++) {
-    __u32 top = own->depth - 1;
+    top = own->depth - 1;
     if (top >= LEAK_FRAMES) return;
-    if (own->frames[top].sp > sp || sp - own->frames[top].sp > HEAP_STACK_SPAN) return;
+    frame = &own->frames[top];
+    if (frame->sp > sp || sp - frame->sp > HEAP_STACK_SPAN) return;
+    if (frame->sp == sp && frame->probe != probe) return;
     own->depth = top;
   }
 }
@@ -109,6 +117,22 @@ static __always_inline void leak_arguments(struct leak_event *event, struct pt_r
   event->arguments[3] = PT_REGS_PARM4(ctx);
   event->arguments[4] = PT_REGS_PARM5(ctx);
   event->arguments[5] = PT_REGS_PARM6(ctx);
+  event->arguments[6] = 0;
+  event->arguments[7] = 0;
+#if defined(__TARGET_ARCH_x86) /* the next ones lie behind the return address (System V ABI) */
+  if (leak_stack_arguments)
+    bpf_probe_read_user(&event->arguments[6], 2 * sizeof(__u64), (void *)(PT_REGS_SP(ctx) + 8));
+#endif
+}
+
+/* The helper fails for text that ends where the mapping does, without a NUL. */
+static __always_inline void leak_text(char *to, __u32 bytes, __u64 from) {
+  to[0] = 0;
+  if (!bytes || bytes >= LEAK_TEXT) return;
+  /* +1: the helper's length counts the NUL, the user's does not */
+  if (bpf_probe_read_user_str(to, bytes + 1, (void *)from) >= 0) return;
+  to[0] = 0;
+  if (!bpf_probe_read_user(to, bytes, (void *)from)) to[bytes] = 0;
 }
 
 SEC("uprobe")
@@ -118,13 +142,13 @@ int leak_entry(struct pt_regs *ctx) {
   struct leak_text_event *text;
   struct leak_event *event;
   struct leak_thread *own;
-  __u32 i, bytes, depth, probe = probe_site(&leak_sites, ctx);
+  __u32 i, depth, probe = probe_site(&leak_sites, ctx);
 
   if (!thread || !probe || !leak_now(&now)) return 0;
   now.probe = probe;
   own = leak_thread();
   if (own) {
-    leak_unwind(own, now.sp);
+    leak_unwind(own, now.sp, probe);
     depth = own->depth;
     barrier_var(depth); /* or clang checks one register and indexes with another */
     if (depth < LEAK_FRAMES) {
@@ -146,13 +170,8 @@ int leak_entry(struct pt_regs *ctx) {
   if (!text) return 0;
   leak_header(&text->leak, thread, probe, LEAK_ENTRY, &now);
   leak_arguments(&text->leak, ctx);
-  for (i = 0; i < LEAK_ARGUMENTS; i++) {
-    bytes = leak_text_bytes[i];
-    text->text[i][0] = 0;
-    /* +1: the helper's length counts the NUL, the user's does not */
-    if (bytes && bytes < LEAK_TEXT)
-      bpf_probe_read_user_str(text->text[i], bytes + 1, (void *)text->leak.arguments[i]);
-  }
+  for (i = 0; i < LEAK_ARGUMENTS; i++)
+    leak_text(text->text[i], leak_text_bytes[i], text->leak.arguments[i]);
   event_submit(text);
   return 0;
 }
@@ -168,7 +187,7 @@ int leak_return(struct pt_regs *ctx) {
   if (!thread || !leak_now(&now)) return 0;
   own = leak_thread();
   if (!own) return 0;
-  leak_unwind(own, now.sp - 1);
+  leak_unwind(own, now.sp, 0);
   top = own->depth - 1;
   barrier_var(top);
   if (top >= LEAK_FRAMES || own->frames[top].sp != now.sp) {
@@ -185,5 +204,16 @@ int leak_return(struct pt_regs *ctx) {
   event->times_change = now.times - entry->times;
   event->duration_ns = now.ns - entry->ns;
   event_submit(event);
+  return 0;
+}
+
+/* A child forked inside a probed function returns from it as well. */
+SEC("tp_btf/task_newtask")
+int BPF_PROG(leak_newtask, struct task_struct *task, __u64 clone_flags) {
+  struct leak_thread *parent;
+
+  if ((clone_flags & CLONE_THREAD) || !thread_of(task)) return 0;
+  parent = bpf_task_storage_get(&leak_threads, bpf_get_current_task_btf(), NULL, 0);
+  if (parent) bpf_task_storage_get(&leak_threads, task, parent, BPF_LOCAL_STORAGE_GET_F_CREATE);
   return 0;
 }

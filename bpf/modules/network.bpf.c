@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: link-layer bytes per process, by the owner of the socket (owner.h). The cgroup hooks run where
- * the socket is known, on both sides, whatever task the softirq happened to interrupt.
+ * Owns: link-layer bytes per process, by the owner of the socket (owner.h). The cgroup hooks run
+ * where the socket is known, on both sides, whatever task the softirq happened to interrupt.
  *
- * What is counted is what the device's own counters count: the packet as it passes, with its link header.
+ * What is counted is what the device's own counters count: the packet as it passes, with its link
+ * header.
  */
+#include "link_bytes.h"
 #include "owner.h"
+
+#define AF_INET6 10
+#define SOCK_RAW 3
+#define MSG_PEEK 2
 
 struct network_total {
   __u64 rx_bytes, tx_bytes;
@@ -19,7 +25,7 @@ struct {
   __type(value, struct network_total);
 } network_totals SEC(".maps");
 
-__u64 network_lost = 0;       /* packets of processes that found no room in the map */
+__u64 network_lost = 0; /* packets of processes that found no room in the map */
 
 static __always_inline void network_add(__u32 process, __u64 rx_bytes, __u64 tx_bytes) {
   static const struct network_total zero;
@@ -37,13 +43,6 @@ static __always_inline void network_add(__u32 process, __u64 rx_bytes, __u64 tx_
   if (tx_bytes) __sync_fetch_and_add(&total->tx_bytes, tx_bytes);
 }
 
-/* The hooks see the packet from its network header on. */
-static __always_inline __u64 network_bytes(struct __sk_buff *ctx) {
-  struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
-
-  return ctx->len + BPF_CORE_READ(skb, dev, hard_header_len);
-}
-
 static __always_inline void network_packet(struct __sk_buff *skb, bool received) {
   struct bpf_sock *sk = skb->sk;
   struct socket_owner *owner;
@@ -55,8 +54,12 @@ static __always_inline void network_packet(struct __sk_buff *skb, bool received)
   owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
   if (!owner) return;
   owner_settle(owner, bpf_get_socket_cookie(skb));
-  rx = received ? network_bytes(skb) : 0;
-  tx = received ? 0 : network_bytes(skb);
+  if (received && sk->type == SOCK_RAW) {
+    owner->raw_link = link_header(skb);
+    return; /* counted when it is read, below */
+  }
+  rx = received ? link_bytes(skb, sk->protocol, true) : 0;
+  tx = received ? 0 : link_bytes(skb, sk->protocol, false);
   if (!owner->process) {
     if (rx) __sync_fetch_and_add(&owner->rx_unclaimed, rx);
     if (tx) __sync_fetch_and_add(&owner->tx_unclaimed, tx);
@@ -77,4 +80,23 @@ SEC("cgroup_skb/egress")
 int network_egress(struct __sk_buff *skb) {
   network_packet(skb, false);
   return 1;
+}
+
+/*
+ * The kernel hands every raw socket a copy of every packet of its protocol, and the hook above runs
+ * before the socket's own filter: ping would be charged with its neighbours' replies. What it reads
+ * is its own.
+ */
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(network_raw, struct sock *sk, int length, int flags) {
+  struct socket_owner *owner;
+
+  if (!sk || length <= 0 || (flags & MSG_PEEK)) return 0;
+  if (BPF_CORE_READ(sk, sk_type) != SOCK_RAW) return 0;
+  owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
+  if (!owner || !owner->process) return 0;
+  /* IPv4 raw sockets read the network header too, IPv6 ones do not (raw(7), RFC 3542). */
+  if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) length += IPV6_HEADER;
+  network_add(owner->process, length + owner->raw_link, 0);
+  return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: system calls of the tree, as one record per entry and per return or as totals per process and
- * call.
+ * Owns: system calls of the tree, as one record per entry and per return or as totals per process
+ * and call.
  */
 #include "events.h"
 
@@ -22,8 +22,8 @@ struct syscall_event {
 
 EVENT_RECORD(syscall_event);
 
-/* A return is reported only after its entry: a child's return from fork, and the call a thread was in
- * when it was found, have none. */
+/* A return is reported only after its entry: a child's return from fork, and the call a thread was
+ * in when it was found, have none. */
 struct syscall_thread {
   __u64 entry_ns;
   __u32 nr;
@@ -37,7 +37,8 @@ struct syscall_key {
 
 /*
  * buckets: log-linear, 4 to a power of two, so a percentile is within 12.5 % of the truth:
- * 0-3 ns each their own, then (exponent - 1) * 4 + the two bits below the leading one, up to 2^41 ns.
+ * 0-3 ns each their own, then (exponent - 1) * 4 + the two bits below the leading one, up to 2^41
+ * ns.
  */
 struct syscall_total {
   __u64 calls, errors, total_ns, max_ns;

@@ -85,7 +85,7 @@ export function parseArguments(argv: readonly string[]): Invocation | undefined 
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return undefined;
-    throw errors.option(`${error.message.replace(/^error: /, "").replace(/\.?$/, ".")}`);
+    throw errors.option(error.message.replace(/^error: /, "").replace(/\.?$/, "."));
   }
   const options = program.opts<Options>();
   const command = program.args;

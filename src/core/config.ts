@@ -96,7 +96,7 @@ function at(error: ErrorObject): string {
 
 /** The sentence and the hint of one schema error. */
 function explain(error: ErrorObject, known: readonly string[], value: unknown): [string, string] {
-  const seen = printable(JSON.stringify(value) ?? "nothing").slice(0, 80);
+  const seen = printable(JSON.stringify(value)).slice(0, 80);
   switch (error.keyword) {
     case "additionalProperties": {
       const key = String((error.params as { additionalProperty: unknown }).additionalProperty);
@@ -188,7 +188,7 @@ export function parseConfig(file: string, text: string, modules: readonly Module
   return {
     interval: (raw["interval"] as number | undefined) ?? coreProperties.interval.default,
     outputDir: (raw["output_dir"] as string | undefined) ?? coreProperties.output_dir.default,
-    traceMultiprocess: String(raw["trace_multiprocess"] ?? true) === "true",
+    traceMultiprocess: raw["trace_multiprocess"] !== false && raw["trace_multiprocess"] !== "false",
     requests,
     raw,
   };
@@ -202,4 +202,21 @@ export function readConfig(file: string, modules: readonly Module[]): Config {
     throw errors.configUnreadable(file, reasonOf(error));
   }
   return parseConfig(file, text.replace(/^\ufeff/, ""), modules);
+}
+
+/** What the run goes by: defaults filled in, the command line's values, one spelling for each value. */
+export function effective(config: Config, modules: readonly Module[]): Record<string, unknown> {
+  const filled: Record<string, unknown> = structuredClone(config.raw);
+  new Ajv({ useDefaults: true, strict: false }).validate(schemaOf(modules), filled);
+  delete filled["$schema"];
+  const modern: Record<string, unknown> = { bcc: "bpf", None: null };
+  for (const [key, value] of Object.entries(filled)) {
+    if (typeof value === "string" && value in modern) filled[key] = modern[value];
+  }
+  return {
+    ...filled,
+    interval: config.interval,
+    output_dir: config.outputDir,
+    trace_multiprocess: config.traceMultiprocess,
+  };
 }

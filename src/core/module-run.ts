@@ -5,6 +5,7 @@
  */
 import * as path from "node:path";
 import type { Program } from "libbpf-ts";
+import { monotonicNs, unixSeconds } from "./clock.js";
 import { describe } from "./errors.js";
 import type { Log } from "./log.js";
 import type {
@@ -29,6 +30,15 @@ export interface Folder {
   readonly owner: Owner | undefined;
 }
 
+/** The cells Ticks, PID and COMM of rows read at this time. */
+function identifier(seconds: number): Tick["identify"] {
+  return (process) => ({
+    Ticks: process.ended ? "END" : seconds,
+    PID: process.pid,
+    COMM: process.comm,
+  });
+}
+
 export class ModuleRun {
   readonly module: Module;
   request: Request<unknown>;
@@ -44,6 +54,10 @@ export class ModuleRun {
   #work: Sampler | Stream | undefined;
   #programs: readonly Program[] = [];
   #problem = "";
+  /** When the module was last read, CLOCK_MONOTONIC ns. */
+  #read = monotonicNs();
+  /** Rows of a stream that are no events: one as each process ends. */
+  #endRows = 0;
 
   constructor(
     module: Module,
@@ -102,13 +116,25 @@ export class ModuleRun {
 
   begin(): void {
     if (this.#work?.kind === "sampler") this.#work.begin?.();
+    this.#read = monotonicNs();
   }
 
-  async tick(tick: Tick): Promise<void> {
+  /** Each module's interval ends when that module is read, not when the tick began. */
+  async tick(processes: readonly Process[]): Promise<void> {
     const work = this.#work;
-    if (work?.kind !== "sampler") return;
+    if (!work) return;
+    const now = monotonicNs();
+    const elapsed = (now - this.#read) / 1e9;
+    this.#read = now;
+    const identify = identifier(unixSeconds(now));
     try {
-      this.#write([...(await work.sample(tick))]);
+      if (work.kind === "sampler") {
+        this.#write([...(await work.sample({ elapsed, processes, identify }))]);
+      } else {
+        const ended = processes.filter((process) => process.ended);
+        this.#write(ended.map(identify));
+        this.#endRows += ended.length;
+      }
     } catch (error) {
       this.fail(error);
     }
@@ -167,7 +193,7 @@ export class ModuleRun {
       record.events_seen = record.rows + unwritten;
       record.events_lost = lost + unwritten;
     }
-    record.events_written = record.rows;
+    record.events_written = record.rows - this.#endRows;
     const runs = this.#programs.map((program) => program.stats());
     record.bpf_run_ns = runs.reduce((sum, each) => sum + Number(each.runTimeNs), 0);
     record.bpf_runs = runs.reduce((sum, each) => sum + Number(each.runCount), 0);

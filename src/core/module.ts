@@ -25,9 +25,9 @@ export interface Column<Name extends string = string> {
 }
 
 /** A row is keyed by column, so a missing or misspelt column does not compile. */
-export type RowOf<Columns extends readonly Column[]> = {
-  readonly [Name in Columns[number]["name"]]: Cell;
-};
+export type RowOf<Columns extends readonly Column[]> = Readonly<
+  Record<Columns[number]["name"], Cell>
+>;
 
 /** A row of a table whose columns are only known from the options. */
 export type AnyRow = Readonly<Record<string, Cell>>;
@@ -57,11 +57,13 @@ export interface Process {
   readonly startNs: number;
   /** True once its last thread has left the CPU for good: its figures are final. */
   readonly ended: boolean;
+  /** Once ended: CPU time of its whole life as the scheduler accounted it, ns. */
+  readonly cpuNs: number;
 }
 
 /** One interval, as handed to every sampler. */
 export interface Tick {
-  /** Seconds since the previous tick, measured; of the first tick, since the module started. */
+  /** Seconds since this module's previous tick, measured; of the first tick, since it began. */
   readonly elapsed: number;
   /** Every process that was alive at some time since the previous tick. */
   readonly processes: readonly Process[];
@@ -136,6 +138,8 @@ export interface Context {
   /** Attaches a program by its SEC(), once however many modules ask; released with the returned link. */
   attach(program: string): Link;
   map<Value>(name: string): BpfMap<number, Value>;
+  /** The processes of the tree at this moment. */
+  processes(): readonly Process[];
   /** Which processes the run is about; for probes that live in user space. */
   readonly scope: Scope;
   /** Notes a limit of this run in run.json, and on a terminal. */
@@ -171,5 +175,5 @@ export interface Module<Options = unknown> {
 
 /** Keeps the options' type for the author and hides it from core, which only hands them back. */
 export function defineModule<Options>(module: Module<Options>): Module {
-  return module as Module;
+  return module;
 }

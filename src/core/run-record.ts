@@ -53,7 +53,7 @@ export class RunFile {
     const fresh = path.join(path.dirname(this.path), `.run.${String(process.pid)}.json`);
     const fd = createFile(fresh, true, this.#owner);
     try {
-      fs.writeSync(fd, `${JSON.stringify(record, undefined, 2)}\n`);
+      fs.writeFileSync(fd, `${JSON.stringify(record, undefined, 2)}\n`); // all of it, or an error
     } catch (error) {
       fs.rmSync(fresh, { force: true });
       throw error;

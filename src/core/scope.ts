@@ -4,6 +4,7 @@
  */
 import * as fs from "node:fs";
 import type { UprobeEvent } from "libbpf-ts";
+import type { Process } from "./module.js";
 import { lifeKinds, type LifeEvent, type Tree } from "./tree.js";
 
 export class Scope {
@@ -36,10 +37,13 @@ export class Scope {
     return this.pids()[0] ?? this.#anchorPid;
   }
 
+  processes(): Process[] {
+    return this.#tree.read();
+  }
+
   /** Live processes of the tree. */
   pids(): number[] {
-    return this.#tree
-      .read()
+    return this.processes()
       .filter((process) => !process.ended && process.pid > 0)
       .map((process) => process.pid);
   }

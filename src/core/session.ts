@@ -5,16 +5,17 @@
  */
 import * as os from "node:os";
 import * as path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { enableRunTimeStatistics } from "libbpf-ts";
 import type { Bpf } from "./bpf.js";
 import { type Invocation, version } from "./cli.js";
-import { monotonicNs, unixSeconds } from "./clock.js";
+import { monotonicNs } from "./clock.js";
 import { ConfigWatch } from "./config-watch.js";
-import type { Config } from "./config.js";
+import { type Config, effective } from "./config.js";
 import { describe } from "./errors.js";
 import { host } from "./host.js";
 import type { Log } from "./log.js";
-import type { Module, Process, Request, Tick } from "./module.js";
+import type { Module, Request } from "./module.js";
 import { type Folder, ModuleRun } from "./module-run.js";
 import { invokingUser, makeFolder } from "./output-file.js";
 import { aim, checkHost, configure, loadObject, numberStreams, type Aim } from "./prepare.js";
@@ -27,15 +28,18 @@ import { Streams } from "./streams.js";
 import { Attached, Launched } from "./target.js";
 import { lifeKinds, Tree } from "./tree.js";
 
-const sleepUntil = (ns: number, wake: Promise<unknown>): Promise<unknown> => {
-  let timer: NodeJS.Timeout | undefined;
-  const time = new Promise((resolve) => {
-    timer = setTimeout(resolve, Math.max(0, (ns - monotonicNs()) / 1e6));
-  });
-  return Promise.race([time, wake]).finally(() => {
-    clearTimeout(timer);
-  });
-};
+/** "time" at the given CLOCK_MONOTONIC time in ns, unless something else comes first. */
+async function until<Reason>(ns: number, over: Promise<Reason>): Promise<Reason | "time"> {
+  const timer = new AbortController();
+  const time = sleep(Math.max(0, (ns - monotonicNs()) / 1e6), "time" as const, timer).catch(
+    () => "time" as const,
+  );
+  try {
+    return await Promise.race([over, time]);
+  } finally {
+    timer.abort(); // or the process would wait for it
+  }
+}
 
 export async function runSession(
   invocation: Invocation,
@@ -80,7 +84,6 @@ class Session {
   readonly #watch: ConfigWatch;
   #config: Config;
   #started = 0;
-  #lastTick = 0;
   #runFileProblem = "";
 
   constructor(
@@ -108,7 +111,7 @@ class Session {
       kernel: os.release(),
       command: invocation.command,
       mode: invocation.mode === "modules" ? "launch" : invocation.mode,
-      config: config.raw,
+      config: effective(config, modules),
       start: new Date().toISOString(),
       end: null,
       state: "running",
@@ -120,7 +123,7 @@ class Session {
       monitor: { cpu_ms: 0, peak_rss_kb: 0 },
     };
     this.#tree = new Tree(bpf);
-    this.#streams = new Streams(bpf);
+    this.#streams = new Streams(bpf, (id) => this.#tree.find(id));
     this.#scope = new Scope(this.#tree, {
       host: invocation.mode === "host",
       follow: config.traceMultiprocess,
@@ -150,40 +153,38 @@ class Session {
     this.#save();
     for (const { run } of this.#runs.values()) run.begin();
     this.#started = monotonicNs();
-    this.#lastTick = this.#started;
     await target?.go();
   }
 
   /** Ticks until the target ends, the duration is over or somebody interrupts. */
   async watch(): Promise<number> {
     const { target } = this.#aim;
-    let code = 0;
-    let over = false;
-    const ended = (target?.exited ?? new Promise<number>(() => undefined)).then((exitCode) => {
-      code = exitCode;
-      over = true;
-    });
-    const stopped = this.#interruptions.stop.then(() => {
-      over = true;
-    });
+    const exited = target?.exited ?? new Promise<number>(() => undefined);
+    const over = Promise.race([
+      exited.then(() => "exited" as const),
+      this.#interruptions.stop.then(() => "stopped" as const),
+    ]);
     const { duration } = this.#invocation;
     const end = duration === undefined ? Infinity : this.#started + duration * 1e9;
     let next = this.#started;
-    for (;;) {
+    let reason: "time" | "exited" | "stopped" = "time";
+    while (monotonicNs() < end) {
       next = Math.min(Math.max(next + this.#config.interval * 1e9, monotonicNs()), end);
-      await sleepUntil(next, Promise.race([ended, stopped]));
-      if (over || monotonicNs() >= end) break;
+      reason = await until(next, over);
+      if (reason !== "time") break;
+      if (next >= end) break;
       await this.#reconfigure();
       await this.#tick();
     }
-    if (over && target) await this.#settled();
+    if (reason === "exited") await this.#settled();
     await this.#tick();
     this.#switchAllOff();
-    if (!over && target instanceof Launched) {
+    if (reason === "time" && target instanceof Launched) {
       // The duration is over, the target is not: it goes on unwatched, and its exit code is awaited.
       await this.#detach();
-      await ended;
     }
+    const awaited = reason === "exited" || target instanceof Launched;
+    const code = awaited ? await exited : 0;
     this.#record.exit_code = code;
     this.#finish();
     return code;
@@ -193,7 +194,7 @@ class Session {
   async #settled(): Promise<void> {
     if (this.#tree.root === 0) return;
     for (let waited = 0; waited < 500 && this.#tree.rootEnd() === undefined; waited++) {
-      await new Promise((resolve) => setTimeout(resolve, 1));
+      await sleep(1);
     }
   }
 
@@ -247,7 +248,7 @@ class Session {
       outputDir: was.outputDir,
       traceMultiprocess: was.traceMultiprocess,
     };
-    this.#record.config = fresh.raw;
+    this.#record.config = effective(this.#config, this.#modules);
     for (const module of this.#modules) {
       const request = fresh.requests.get(module);
       const entry = this.#runs.get(module);
@@ -268,23 +269,13 @@ class Session {
   }
 
   async #tick(): Promise<void> {
-    const now = monotonicNs();
     const processes = this.#tree.read();
     const ended = processes.filter((process) => process.ended);
-    const seconds = unixSeconds(now);
-    const tick: Tick = {
-      elapsed: (now - this.#lastTick) / 1e9,
-      processes,
-      identify: (process: Process) => ({
-        Ticks: process.ended ? "END" : seconds,
-        PID: process.pid,
-        COMM: process.comm,
-      }),
-    };
-    this.#lastTick = now;
+    const runs = [...this.#runs.values()].map(({ run }) => run);
+    // Events first: an ended process is in the table only after its last event is in the ring.
     this.#streams.drain();
-    for (const { run } of this.#runs.values()) await run.tick(tick);
-    for (const { run } of this.#runs.values()) run.forget(ended);
+    await Promise.all(runs.map((run) => run.tick(processes)));
+    for (const run of runs) run.forget(ended);
     this.#shared.forget(ended);
     this.#streams.forget(ended);
     this.#tree.forget(ended);
@@ -292,7 +283,7 @@ class Session {
     this.#save();
     this.#log.status(
       statusLine(
-        (now - this.#started) / 1e9,
+        (monotonicNs() - this.#started) / 1e9,
         processes.length - ended.length,
         Object.values(this.#record.modules),
       ),

@@ -22,6 +22,7 @@ export class Shared {
     const context: Context = {
       object: bpf.object,
       scope,
+      processes: () => scope.processes(),
       warn,
       attach: (program) => bpf.attach(program),
       map: (name) => bpf.object.map(name),

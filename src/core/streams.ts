@@ -11,7 +11,7 @@ import type { AnyRow, Identity, Process, Stream } from "./module.js";
 
 const identityStream = 0;
 const recordHeader = 8; // u32 length, u32 ring index, as RingBuffer.consumeBatch lays them out
-const batchBytes = 1 << 20;
+const batchBytes = 256 << 10;
 
 interface StreamCount {
   readonly seen: number;
@@ -36,8 +36,12 @@ export class Streams {
   #scheduled = false;
   #closed = false;
 
-  constructor(bpf: Bpf) {
+  readonly #find: (process: number) => Process | undefined;
+
+  /** `find` looks a process up whose identity record found no room in the ring. */
+  constructor(bpf: Bpf, find: (process: number) => Process | undefined) {
     this.#bpf = bpf;
+    this.#find = find;
     this.#counts = bpf.object.map<number, StreamCount>("stream_counts");
     this.#ring = new RingBuffer([bpf.object.map("events")], {
       onReadable: () => {
@@ -134,10 +138,17 @@ export class Streams {
     const consumer = this.#consumers.get(number);
     if (!consumer) return;
     const ns = record.readUInt32LE(8) + record.readUInt32LE(12) * 2 ** 32;
-    const who = this.#names.get(process) ?? { pid: 0, comm: "" };
+    const who = this.#names.get(process) ?? this.#look(process);
     consumer.rows.push(
       consumer.stream.row(consumer.decoder.decode(record), who, unixSeconds(ns), record),
     );
+  }
+
+  #look(process: number): Identity {
+    const found = this.#find(process);
+    const who = { pid: found?.pid ?? 0, comm: found?.comm ?? "" };
+    this.#names.set(process, who);
+    return who;
   }
 
   close(): void {

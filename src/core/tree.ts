@@ -25,11 +25,25 @@ export interface LifeEvent {
 interface ProcessRecord {
   readonly start_ns: number;
   readonly end_ns: number;
+  readonly cpu_ns: number;
   readonly pid: number;
   readonly parent: number;
   readonly threads: number;
   readonly exit_code: number;
   readonly comm: string;
+}
+
+function processOf(id: number, record: ProcessRecord): Process {
+  return {
+    id,
+    pid: record.pid,
+    comm: record.comm,
+    parent: record.parent,
+    threads: record.threads,
+    startNs: record.start_ns,
+    ended: record.end_ns !== 0,
+    cpuNs: record.cpu_ns,
+  };
 }
 
 /** `pidns_level` and the monitor's own tgid in the initial namespace, as the BPF side counts them. */
@@ -83,19 +97,12 @@ export class Tree {
 
   /** Every process in the kernel's table, the ended ones included. */
   read(): Process[] {
-    return this.#table.entries().map(([id, record]) => ({
-      id,
-      pid: record.pid,
-      comm: record.comm,
-      parent: record.parent,
-      threads: record.threads,
-      startNs: record.start_ns,
-      ended: record.end_ns !== 0,
-    }));
+    return this.#table.entries().map(([id, record]) => processOf(id, record));
   }
 
   find(id: number): Process | undefined {
-    return this.read().find((process) => process.id === id);
+    const record = this.#table.get(id);
+    return record && processOf(id, record);
   }
 
   /** Wait status of the root as wait(2) gives it, once its last thread is gone. */

@@ -26,7 +26,7 @@ interface NetworkTotal extends Readonly<Record<string, number>> {
 
 /** Who holds a socket must be known before its first packet: these are attached first. */
 const ownership = ["owner_create", "owner_release", "owner_send", "owner_receive"];
-const packets = ["network_ingress", "network_egress"];
+const packets = ["network_ingress", "network_egress", "network_raw"];
 
 export default defineModule<null>({
   name: "network",

@@ -99,7 +99,10 @@ export interface WebServer {
   readonly log: string;
 }
 
-/** nginx's configuration in a folder of the test: files under /, PUT allowed, `workers` processes accepting. */
+/**
+ * nginx's configuration in a folder of the test: files under /, PUT allowed, `workers` processes accepting; with none the
+ * master serves alone, and killing it leaves nobody behind.
+ */
 export function configureWebServer(folder: string, workers: number): WebServer {
   const files = join(folder, "files");
   mkdirSync(files);
@@ -108,7 +111,8 @@ export function configureWebServer(folder: string, workers: number): WebServer {
     join(folder, "nginx.conf"),
     `daemon off;
 user root;
-worker_processes ${workers};
+master_process ${workers > 0 ? "on" : "off"};
+worker_processes ${Math.max(workers, 1)};
 pid ${folder}/nginx.pid;
 error_log ${folder}/error.log;
 events { worker_connections 64; accept_mutex off; }

@@ -13,6 +13,7 @@ export interface Answer {
 const CAP_SYS_ADMIN = 21n;
 const CAP_BPF = 39n;
 const ENOTSUP = -95;
+const EPERM = -1;
 
 function mayProbe(): boolean {
   const status = readFileSync("/proc/self/status", "utf8");
@@ -31,6 +32,7 @@ function answerOf(what: string, result: number | undefined): Answer {
     return { supported: "unknown", reason: "probing needs CAP_BPF or root" };
   }
   if (result === 0) return { supported: false, reason: `the kernel refuses ${what}` };
+  if (result === EPERM) return { supported: "unknown", reason: "probing needs CAP_BPF or root" };
   const reason =
     result === ENOTSUP
       ? `libbpf cannot probe ${what}`

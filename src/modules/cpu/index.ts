@@ -37,7 +37,7 @@ export default defineModule<Backend>({
     return [host.tracepoint("sched_switch"), host.mapType("task_storage", "task storage")];
   },
   start(context, backend) {
-    if (backend === "stat") return startStat();
+    if (backend === "stat") return startStat(context.processes());
     if (backend === "top") return startTop();
     return startBpf(context);
   },

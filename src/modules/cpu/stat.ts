@@ -28,37 +28,38 @@ export function withinBounds(used: number, carried: number, room: number): [now:
   return due > room ? [room, due - room] : [due, 0];
 }
 
-export function startStat(processes: readonly Process[] = []): Sampler {
+export function startStat(processes: readonly Process[]): Sampler {
   const tickMs = 1000 / Number(execFileSync("getconf", ["CLK_TCK"], { encoding: "utf8" }));
   const before = new Map<number, { used: number; carried: number }>();
 
-  const read = (process: Process): Reading | undefined => {
+  /** A reaped process has no stat any more; the kernel's record of its end has the same sum. */
+  const read = (process: Process): Reading => {
+    if (process.ended) return { used: process.cpuNs / 1e6, threads: 1 };
     try {
       return parseStat(fs.readFileSync(`/proc/${String(process.pid)}/stat`, "utf8"), tickMs);
     } catch {
-      return undefined; // reaped: what it did since the last tick is not to be had this way
+      return { used: before.get(process.id)?.used ?? 0, threads: 1 }; // ended just now
     }
   };
-  for (const process of processes) before.set(process.id, { used: read(process)?.used ?? 0, carried: 0 });
+  for (const process of processes) before.set(process.id, { used: read(process).used, carried: 0 });
 
   function* sample(tick: Tick): Iterable<CpuRow> {
     for (const process of tick.processes) {
       const now = read(process);
       const then = before.get(process.id) ?? { used: 0, carried: 0 };
       const cells = { ...tick.identify(process), WAIT: "", VCSW: "", ICSW: "" };
-      if (!now) {
-        yield { ...cells, "ON CPU": "", "OFF CPU": "", "CPU%": "", THREADS: process.threads };
-        continue;
-      }
       const room = Math.max(1, now.threads) * tick.elapsed * 1e3;
-      const [on, carried] = withinBounds(now.used - then.used, then.carried, room);
+      const used = Math.max(0, now.used - then.used);
+      // What is carried at the end is due: there is no later row.
+      const bound = process.ended ? Infinity : room;
+      const [on, carried] = withinBounds(used, then.carried, bound);
       before.set(process.id, { used: now.used, carried });
       yield {
         ...cells,
         "ON CPU": on,
-        "OFF CPU": room - on,
+        "OFF CPU": Math.max(0, room - on),
         "CPU%": on / 10 / tick.elapsed,
-        THREADS: now.threads,
+        THREADS: process.ended ? 0 : now.threads,
       };
     }
   }

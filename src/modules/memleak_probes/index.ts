@@ -4,6 +4,7 @@
  */
 import {
   type AnyRow,
+  attachAll,
   type Column,
   type Context,
   defineModule,
@@ -16,7 +17,7 @@ import {
 } from "../../core/module.js";
 import { heapOf, heapParts } from "../../services/heap/heap.js";
 import { ProbeSites } from "../../services/uprobes.js";
-import { type Parameter, parseParameters, readParameter } from "./parameters.js";
+import { onStack, type Parameter, parseParameters, readParameter } from "./parameters.js";
 import { findPlaces, type Place } from "./places.js";
 
 const columns = [
@@ -31,6 +32,9 @@ const columns = [
   { name: "TIMES_CHANGE", type: "integer", description: "return: since the matching entry" },
   { name: "RETURN", type: "integer", description: "return: the value, as a signed integer" },
 ] as const satisfies readonly Column[];
+
+/** As LEAK_ARGUMENTS in memleak_probes.bpf.c. */
+const maxArguments = 8;
 
 interface Options {
   readonly places: readonly Place[];
@@ -76,7 +80,7 @@ function argumentReader(context: Context, parameters: readonly Parameter[]) {
   const registers = offset("arguments");
   const result = offset("result");
   const texts = (withText.fields.find((field) => field.name === "text")?.bitOffset ?? 0) / 8;
-  const textBytes = (withText.size - texts) / 6;
+  const textBytes = (withText.size - texts) / maxArguments;
   return {
     result: (bytes: Buffer): bigint => bytes.readBigInt64LE(result),
     cells: (bytes: Buffer): AnyRow =>
@@ -160,7 +164,7 @@ export default defineModule<Options>({
     }),
   ],
   bpf: () => ({
-    programs: [...heapParts.programs, "leak_entry", "leak_return"],
+    programs: [...heapParts.programs, "leak_entry", "leak_return", "leak_newtask"],
     maps: [...heapParts.maps, "leak_sites", "leak_threads"],
     stream: "leak_stream",
     ringBytes: 16 << 20,
@@ -173,9 +177,14 @@ export default defineModule<Options>({
   start(context, { places, parameters }): Stream {
     heapOf(context);
     const { object } = context;
-    const textBytes = Array.from({ length: 6 }, (_, index) => parameters[index]?.text ?? 0);
+    const textBytes = Array.from({ length: maxArguments }, (_, index) => parameters[index]?.text ?? 0);
     object.variable<number[]>("leak_text_bytes").set(textBytes);
     object.variable<number>("leak_has_text").set(textBytes.some((bytes) => bytes > 0) ? 1 : 0);
+    object.variable<number>("leak_stack_arguments").set(onStack(parameters) ? 1 : 0);
+    const detachFork = attachAll(context, ["leak_newtask"]);
+    const detachProbes = attachProbes(context, places);
+    const unmatched = object.variable<number>("leak_unmatched");
+    const unmatchedBefore = unmatched.get();
     const reader = argumentReader(context, parameters);
     const noCells = Object.fromEntries(parameters.map((parameter) => [parameter.name, ""]));
     return {
@@ -201,7 +210,11 @@ export default defineModule<Options>({
           ...(entry ? reader.cells(bytes) : noCells),
         };
       },
-      stop: attachProbes(context, places),
+      lost: () => unmatched.get() - unmatchedBefore,
+      stop: () => {
+        detachProbes();
+        detachFork();
+      },
     };
   },
 });

@@ -5,7 +5,8 @@
 import { type Cell, RunError } from "../../core/module.js";
 
 /** As LEAK_ARGUMENTS and LEAK_TEXT in memleak_probes.bpf.c. */
-const maxParameters = 6;
+const registers = 6;
+const maxParameters = process.arch === "x64" ? 8 : registers;
 const maxText = 127;
 
 export interface Parameter {
@@ -117,11 +118,16 @@ export function parseParameters(text: string): Parameter[] {
     .filter((part, index, all) => part !== "" || all.length > 1)
     .map(parseOne);
   if (parameters.length > maxParameters) {
-    throw refuse(text, `names ${String(parameters.length)} parameters; the first ${String(maxParameters)} are passed in registers`);
+    throw refuse(text, `names ${String(parameters.length)} parameters; the first ${String(maxParameters)} can be read`);
   }
   const names = new Set(parameters.map((parameter) => parameter.name));
   if (names.size < parameters.length) throw refuse(text, "names a parameter twice");
   return parameters;
+}
+
+/** Whether some are passed on the stack. */
+export function onStack(parameters: readonly Parameter[]): boolean {
+  return parameters.length > registers;
 }
 
 /** The cell of a parameter: what the register's bits mean in its type. */
