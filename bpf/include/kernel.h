@@ -64,7 +64,7 @@ struct task_struct {
   struct thread_info thread_info;
   unsigned int __state;
   unsigned int flags;
-  int on_cpu;
+  unsigned long nvcsw, nivcsw;
   int exit_state;
   int exit_code;
   int pid;

@@ -1,25 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: nanoseconds on and off the CPU per process, kept per thread and handed to the process when
- * the thread ends or the monitor walks the tasks.
+ * Owns: what the kernel's scheduler has accounted to each thread, handed to its process when the
+ * thread leaves the CPU for the last time or the monitor walks the tasks.
  *
- * Every interval is taken exactly once: whoever closes it exchanges `since` for now and owns the
- * difference. So the walk may close the running interval of a thread on another CPU at any moment,
- * and a thread that never switches is counted all the same.
+ * Why not the sum of the intervals between sched_switch events: such a stream can have holes (a
+ * kernel that hides the switches of some tasks charges the next thread with their time, by tens of
+ * milliseconds), and it misses what the scheduler charges from the wake-up interrupt on. The
+ * scheduler's own nanoseconds are what getrusage and schedstat show, and reading them costs nothing
+ * per switch. A thread on the CPU is up to date to the last scheduler tick; the rest is in the next
+ * reading.
  */
 #include "drift.h"
 #include "target.h"
 
+/* How much of each sum has been handed over. */
 struct cpu_thread {
-  __u64 since_ns;                                       /* start of the open interval */
-  __u64 on_ns, off_ns, wait_ns, voluntary, involuntary; /* not yet handed to the process */
-  __u64 run_delay;                                      /* the kernel's own sum at the last look */
-  __u32 process;
-  __u32 on;
+  __u64 on_ns, alive_ns, wait_ns, voluntary, involuntary;
 };
 
 struct cpu_total {
-  __u64 on_ns, off_ns, wait_ns, voluntary, involuntary;
+  __u64 on_ns;    /* on a CPU */
+  __u64 alive_ns; /* existing, summed over the threads: on and off */
+  __u64 wait_ns;  /* runnable, on a run queue */
+  __u64 voluntary, involuntary;
 };
 
 struct {
@@ -37,105 +40,74 @@ struct {
   __type(value, struct cpu_total);
 } cpu_totals SEC(".maps");
 
-__u64 cpu_start_ns = 0; /* when the module was switched on: nothing before it is counted */
-__u64 cpu_lost = 0;     /* threads or processes that found no room in the maps above */
+__u8 cpu_baseline =
+    0; /* 1: what is found now was before the module's time, and counts as handed over */
+__u64 cpu_lost = 0; /* threads or processes that found no room in the maps above */
 
-static __always_inline struct cpu_thread *cpu_thread_of(struct task_struct *task, __u32 on) {
-  struct cpu_thread *cpu = bpf_task_storage_get(&cpu_threads, task, NULL, 0);
-  struct thread *thread;
-
-  if (cpu && cpu->process) return cpu;
-  thread = thread_of(task);
-  if (!thread) return NULL;
-  cpu = bpf_task_storage_get(&cpu_threads, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-  if (!cpu) {
-    __sync_fetch_and_add(&cpu_lost, 1);
-    return NULL;
-  }
-  cpu->since_ns = thread->since_ns;
-  cpu->run_delay = task_run_delay(task);
-  cpu->on = on;
-  /* Last, and only one of two racing callers may go on to count. */
-  if (__sync_val_compare_and_swap(&cpu->process, 0, thread->process)) return NULL;
-  return cpu;
-}
-
-static __always_inline void cpu_hand_over(struct cpu_thread *cpu) {
+static __always_inline struct cpu_total *cpu_total_of(__u32 process) {
   static const struct cpu_total zero;
-  __u32 process = cpu->process;
   struct cpu_total *total = bpf_map_lookup_elem(&cpu_totals, &process);
 
-  if (!total) {
-    bpf_map_update_elem(&cpu_totals, &process, &zero, BPF_NOEXIST);
-    total = bpf_map_lookup_elem(&cpu_totals, &process);
-    if (!total) {
-      __sync_fetch_and_add(&cpu_lost, 1);
-      return;
-    }
-  }
-  __sync_fetch_and_add(&total->on_ns, __sync_lock_test_and_set(&cpu->on_ns, 0));
-  __sync_fetch_and_add(&total->off_ns, __sync_lock_test_and_set(&cpu->off_ns, 0));
-  __sync_fetch_and_add(&total->wait_ns, __sync_lock_test_and_set(&cpu->wait_ns, 0));
-  __sync_fetch_and_add(&total->voluntary, __sync_lock_test_and_set(&cpu->voluntary, 0));
-  __sync_fetch_and_add(&total->involuntary, __sync_lock_test_and_set(&cpu->involuntary, 0));
+  if (total) return total;
+  bpf_map_update_elem(&cpu_totals, &process, &zero, BPF_NOEXIST);
+  return bpf_map_lookup_elem(&cpu_totals, &process);
 }
 
-/* How much of the interval that ends now lies in the time the module was on. */
-static __always_inline __u64 cpu_interval(__u64 since, __u64 now) {
-  if (since < cpu_start_ns) since = cpu_start_ns;
-  return now > since ? now - since : 0;
-}
+/* What has come since the last call. The walk and the end of a thread may meet on two CPUs: whoever
+ * exchanges the value owns the difference, so nothing is added twice. */
+static __always_inline __u64 cpu_take(__u64 *handed, __u64 now) {
+  __u64 before;
+  __u32 i;
 
-SEC("tp_btf/sched_switch")
-int BPF_PROG(cpu_switch, bool preempt, struct task_struct *prev, struct task_struct *next) {
-  __u64 now = bpf_ktime_get_ns(), since, delay;
-  struct cpu_thread *cpu;
-  __u32 state;
-
-  cpu = cpu_thread_of(prev, 1);
-  if (cpu) {
-    since = __sync_lock_test_and_set(&cpu->since_ns, now);
-    cpu->on = 0;
-    __sync_fetch_and_add(&cpu->on_ns, cpu_interval(since, now));
-    /* sched_info_arrive() of this slice has run: the sum holds every wait up to it. */
-    delay = task_run_delay(prev);
-    __sync_fetch_and_add(&cpu->wait_ns, delay - cpu->run_delay);
-    cpu->run_delay = delay;
-    state = task_state(prev);
-    if (preempt || state == 0)
-      __sync_fetch_and_add(&cpu->involuntary, 1);
-    else
-      __sync_fetch_and_add(&cpu->voluntary, 1);
-    if (state == TASK_DEAD) cpu_hand_over(cpu);
-  }
-  cpu = cpu_thread_of(next, 0);
-  if (cpu) {
-    since = __sync_lock_test_and_set(&cpu->since_ns, now);
-    cpu->on = 1;
-    __sync_fetch_and_add(&cpu->off_ns, cpu_interval(since, now));
+  for (i = 0; i < 3; i++) {
+    before = *handed;
+    if (now <= before) return 0;
+    if (__sync_val_compare_and_swap(handed, before, now) == before) return now - before;
   }
   return 0;
 }
 
-SEC("iter/task")
-int cpu_sample(struct bpf_iter__task *ctx) {
-  struct task_struct *task = ctx->task;
-  struct thread *thread;
+static __always_inline void cpu_hand_over(struct task_struct *task, struct thread *thread) {
+  __u64 on, alive, wait, voluntary, involuntary;
   struct cpu_thread *cpu;
-  __u64 now, since;
-  __u32 on;
+  struct cpu_total *total;
 
-  if (!task) return 0;
-  thread = thread_of(task);
-  if (!thread || thread->left) return 0;
-  cpu = cpu_thread_of(task, task->on_cpu);
-  if (!cpu) return 0;
-  on = cpu->on;
-  since = cpu->since_ns;
-  now = bpf_ktime_get_ns();
-  /* Failing means a switch closed the interval just now, and counted it. */
-  if (now > since && __sync_val_compare_and_swap(&cpu->since_ns, since, now) == since)
-    __sync_fetch_and_add(on ? &cpu->on_ns : &cpu->off_ns, cpu_interval(since, now));
-  cpu_hand_over(cpu);
+  cpu = bpf_task_storage_get(&cpu_threads, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+  total = cpu ? cpu_total_of(thread->process) : NULL;
+  if (!total) {
+    __sync_fetch_and_add(&cpu_lost, 1);
+    return;
+  }
+  on = cpu_take(&cpu->on_ns, BPF_CORE_READ(task, se.sum_exec_runtime));
+  alive = cpu_take(&cpu->alive_ns, bpf_ktime_get_ns() - thread->since_ns);
+  wait = cpu_take(&cpu->wait_ns, task_run_delay(task));
+  voluntary = cpu_take(&cpu->voluntary, BPF_CORE_READ(task, nvcsw));
+  involuntary = cpu_take(&cpu->involuntary, BPF_CORE_READ(task, nivcsw));
+  if (cpu_baseline) return;
+  __sync_fetch_and_add(&total->on_ns, on);
+  __sync_fetch_and_add(&total->alive_ns, alive);
+  __sync_fetch_and_add(&total->wait_ns, wait);
+  __sync_fetch_and_add(&total->voluntary, voluntary);
+  __sync_fetch_and_add(&total->involuntary, involuntary);
+}
+
+/* Not sched_process_exit: tearing down the address space comes after it (since 6.16) and is work
+ * too. */
+SEC("tp_btf/sched_switch")
+int BPF_PROG(cpu_last_switch, bool preempt, struct task_struct *prev) {
+  struct thread *thread;
+
+  if (task_state(prev) != TASK_DEAD) return 0;
+  thread = thread_of(prev);
+  if (thread && !thread->left) cpu_hand_over(prev, thread);
+  return 0;
+}
+
+SEC("iter/task")
+int cpu_walk(struct bpf_iter__task *ctx) {
+  struct task_struct *task = ctx->task;
+  struct thread *thread = task ? thread_of(task) : NULL;
+
+  if (thread && !thread->left) cpu_hand_over(task, thread);
   return 0;
 }

@@ -21,6 +21,15 @@ function start(body: string): Worker {
   return new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`));
 }
 
+/** Its first message and its exit code; listens to both at once, for they may come together. */
+async function outcome(worker: Worker): Promise<{ message: unknown; code: unknown }> {
+  const [[message], [code]] = (await Promise.all([
+    once(worker, "message"),
+    once(worker, "exit"),
+  ])) as [unknown[], unknown[]];
+  return { message, code };
+}
+
 test("four workers load, read and end while the main thread works", async () => {
   const body = `
     for (let round = 0; round < 5; round++) {
@@ -41,10 +50,7 @@ test("four workers load, read and end while the main thread works", async () => 
   `;
   const workers = Array.from({ length: 4 }, () => start(body));
   const ends = workers.map(async (worker) => {
-    const [message] = (await once(worker, "message")) as [string];
-    assert.equal(message, "done");
-    const [code] = (await once(worker, "exit")) as [number];
-    assert.equal(code, 0);
+    assert.deepEqual(await outcome(worker), { message: "done", code: 0 });
   });
   for (let round = 0; round < 5; round++) load("add_up").close();
   await Promise.all(ends);
@@ -76,9 +82,8 @@ test("the log goes to the thread that caused it", async () => {
     load("emit").close();
     parentPort.postMessage(heard);
   `);
-  const [heard] = (await once(worker, "message")) as [number];
-  await once(worker, "exit");
-  assert.ok(heard > 0);
+  const { message } = await outcome(worker);
+  assert.ok(Number(message) > 0);
   assert.deepEqual(lines, []);
   load().close();
   assert.ok(lines.length > 0);

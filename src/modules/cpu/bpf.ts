@@ -1,39 +1,51 @@
 /**
- * cpu, backend "bpf": every scheduler switch, per thread, in nanoseconds (bpf/modules/cpu.bpf.c).
+ * cpu, backend "bpf": the scheduler's own nanoseconds, per thread (bpf/modules/cpu.bpf.c).
  */
 import { attachAll, type Context, type Sampler, type Tick, Totals } from "../../core/module.js";
-import { monotonicNs } from "../../core/clock.js";
-import type { CpuRow } from "./table.js";
+import { type CpuRow, withinBounds } from "./table.js";
 
 interface CpuTotal extends Readonly<Record<string, number>> {
   readonly on_ns: number;
-  readonly off_ns: number;
+  readonly alive_ns: number;
   readonly wait_ns: number;
   readonly voluntary: number;
   readonly involuntary: number;
 }
 
-const none: CpuTotal = { on_ns: 0, off_ns: 0, wait_ns: 0, voluntary: 0, involuntary: 0 };
+const none: CpuTotal = { on_ns: 0, alive_ns: 0, wait_ns: 0, voluntary: 0, involuntary: 0 };
+
+export const cpuPrograms = ["cpu_last_switch", "cpu_walk"];
 
 export function startBpf(context: Context): Sampler {
-  const start = context.object.variable<number>("cpu_start_ns");
-  start.set(monotonicNs());
   const totals = new Totals<CpuTotal>(context.map("cpu_totals"));
+  const carried = new Map<number, number>();
   const lost = context.object.variable<number>("cpu_lost");
   const lostBefore = lost.get();
-  const detach = attachAll(context, ["cpu_switch"]);
-  const walk = context.object.program("cpu_sample").attachIterator();
+  const baseline = context.object.variable<number>("cpu_baseline");
+  const walk = context.object.program("cpu_walk").attachIterator();
+  const begin = (): void => {
+    baseline.set(1);
+    walk.read();
+    baseline.set(0);
+  };
+  begin();
+  const detach = attachAll(context, ["cpu_last_switch"]);
 
   function* sample(tick: Tick): Iterable<CpuRow> {
-    walk.read(); // closes every open interval at this moment
+    walk.read();
     const changes = totals.take();
     for (const process of tick.processes) {
       const change = changes.get(process.id) ?? none;
+      // A running thread's account is as old as the last scheduler tick, so one reading may hold up to
+      // that much of the interval before. What exceeds the threads' time waits; at the end it is due.
+      const bound = process.ended ? Infinity : change.alive_ns;
+      const [on, later] = withinBounds(change.on_ns, carried.get(process.id) ?? 0, bound);
+      carried.set(process.id, later);
       yield {
         ...tick.identify(process),
-        "ON CPU": change.on_ns / 1e6,
-        "OFF CPU": change.off_ns / 1e6,
-        "CPU%": change.on_ns / 1e7 / tick.elapsed,
+        "ON CPU": on / 1e6,
+        "OFF CPU": Math.max(0, change.alive_ns - on) / 1e6,
+        "CPU%": on / 1e7 / tick.elapsed,
         WAIT: change.wait_ns / 1e6,
         THREADS: process.threads,
         VCSW: change.voluntary,
@@ -45,12 +57,11 @@ export function startBpf(context: Context): Sampler {
   return {
     kind: "sampler",
     backend: "bpf",
+    begin,
     sample,
-    begin: () => {
-      start.set(monotonicNs());
-    },
     forget: (ended) => {
       totals.forget(ended);
+      for (const process of ended) carried.delete(process.id);
     },
     lost: () => lost.get() - lostBefore,
     stop: () => {

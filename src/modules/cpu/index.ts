@@ -2,7 +2,7 @@
  * cpu: time on and off the CPU per process. Three backends for one table.
  */
 import { defineModule, fileName, host, type Need } from "../../core/module.js";
-import { startBpf } from "./bpf.js";
+import { cpuPrograms, startBpf } from "./bpf.js";
 import { startStat } from "./stat.js";
 import { columns } from "./table.js";
 import { startTop } from "./top.js";
@@ -30,7 +30,7 @@ export default defineModule<Backend>({
     };
   },
   columns: () => columns,
-  bpf: () => ({ programs: ["cpu_switch", "cpu_sample"], maps: ["cpu_threads", "cpu_totals"] }),
+  bpf: () => ({ programs: cpuPrograms, maps: ["cpu_threads", "cpu_totals"] }),
   needs(backend): Need[] {
     if (backend === "stat") return [host.file("/proc/self/stat", "procfs")];
     if (backend === "top") return [host.command("top", "procps")];

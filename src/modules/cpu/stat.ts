@@ -5,7 +5,7 @@
 import * as fs from "node:fs";
 import { execFileSync } from "node:child_process";
 import type { Process, Sampler, Tick } from "../../core/module.js";
-import type { CpuRow } from "./table.js";
+import { type CpuRow, withinBounds } from "./table.js";
 
 interface Reading {
   /** utime + stime, ms. */
@@ -17,15 +17,6 @@ interface Reading {
 export function parseStat(text: string, tickMs: number): Reading {
   const fields = text.slice(text.lastIndexOf(") ") + 2).split(" ");
   return { used: (Number(fields[11]) + Number(fields[12])) * tickMs, threads: Number(fields[17]) };
-}
-
-/**
- * A clock tick counts as a whole even when it began before the interval, so a difference can exceed what
- * the threads could have used; the excess is carried into the next interval.
- */
-export function withinBounds(used: number, carried: number, room: number): [now: number, later: number] {
-  const due = used + carried;
-  return due > room ? [room, due - room] : [due, 0];
 }
 
 export function startStat(processes: readonly Process[]): Sampler {

@@ -39,3 +39,16 @@ export const columns = [
 ] as const satisfies readonly Column[];
 
 export type CpuRow = RowOf<typeof columns>;
+
+/**
+ * A reading may hold some of the interval before it (a clock tick counts as a whole even when it began
+ * earlier), and so exceed what the threads could have used; the excess is carried into the next.
+ */
+export function withinBounds(
+  used: number,
+  carried: number,
+  room: number,
+): [now: number, later: number] {
+  const due = used + carried;
+  return due > room ? [room, due - room] : [due, 0];
+}

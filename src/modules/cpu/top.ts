@@ -42,7 +42,8 @@ export function startTop(): Sampler {
       ...tick.identify(process),
       "ON CPU": -1,
       "OFF CPU": -1,
-      "CPU%": shares.get(process.pid) ?? "",
+      // One that has ended is not in the list; what it used at the end, top does not tell.
+      "CPU%": shares.get(process.pid) ?? 0,
       WAIT: "",
       THREADS: process.threads,
       VCSW: "",
