@@ -43,7 +43,7 @@ done
 
 if [ -z "$ts_root" ]; then
   grep -qzs '^PWD=' /proc/$$/environ || unset PWD # which sh adds
-  exec "$ts_node" "$ts_here/dist/main.js" "$@"
+  exec "$ts_node" --max-semi-space-size=2 "$ts_here/dist/main.js" "$@"
 fi
 
 if ! command -v sudo >/dev/null; then

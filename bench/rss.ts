@@ -4,7 +4,8 @@ import { allModules, heading, line, pause, program, Running, times, watched } fr
 
 function peakMb(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
-  return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1]) / 1024;
+  // A process that has ended and is not yet reaped has no such line.
+  return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) / 1024;
 }
 
 async function peakOf(config: object, command: readonly string[]): Promise<{ seen: number; told: number }> {

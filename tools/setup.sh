@@ -25,7 +25,7 @@ lock=node_modules/.package-lock.json # npm writes it last
 binding_inputs=(native/libbpf-ts/{package.json,CMakeLists.txt,src})
 inputs=(package-lock.json tsconfig.json tsconfig.base.json src bpf native/launcher tools/setup.sh
   "${binding_inputs[@]}" native/libbpf-ts/{tsconfig.json,lib})
-outputs=($lock $bpf build/launcher dist/main.js native/libbpf-ts/dist/index.js)
+outputs=($lock $bpf build/launcher build/syscalls.txt dist/main.js native/libbpf-ts/dist/index.js)
 stamp=build/.stamp
 if [ $testing ]; then
   stamp=build/.stamp-test
@@ -250,6 +250,13 @@ build_bpf() {
   touch -r $started build/.bpf.o && mv build/.bpf.o $bpf
 }
 
+# Numbers and names of the system calls, from the C library's headers: "number name" a line.
+build_syscalls() {
+  echo '#include <asm/unistd.h>' | ${CC:-cc} -E -dM - |
+    sed -nE 's/^#define __NR_([a-z0-9_]+) ([0-9]+)$/\2 \1/p' | sort -n >build/syscalls.txt.new &&
+    [ -s build/syscalls.txt.new ] && mv build/syscalls.txt.new build/syscalls.txt
+}
+
 # One workload. Its first lines may say `// cc: musl-gcc` and `// flags: -pthread -static`, or both on one.
 build_workload() {
   local source=$1 output=$2 said compiler flags
@@ -312,6 +319,7 @@ if stale build/.binding "${binding_inputs[@]}" || ! has_addon; then
   binding=$!
 fi
 if stale build/launcher native/launcher tools/setup.sh; then step launcher build_launcher || failed=1; fi
+if stale build/syscalls.txt tools/setup.sh; then step syscalls build_syscalls || failed=1; fi
 if stale $bpf bpf tools/setup.sh; then step bpf build_bpf || failed=1; fi
 [ ! $testing ] || step workloads build_workloads || failed=1
 step typescript build_typescript || failed=1

@@ -48,9 +48,13 @@ struct {
 /* Streams running now, a bit each: no identity records are made for nobody. */
 __u32 streams_running = 0;
 
-/* Wake the reader when this much waits to be read (FACTS: waking per record costs more than the
- * record). */
-const volatile __u64 ring_wake_bytes = 64 << 10;
+/*
+ * The reader is woken each time another so many bytes have gathered (waking per record costs
+ * more than the record). A few records in a row see that border, so that a race between CPUs cannot
+ * skip it.
+ */
+#define RING_WAKE_BYTES (64 << 10)
+#define RING_WAKE_BORDER 512
 
 /* Space for one record, its header filled; NULL and one counted loss when the ring is full. */
 static __always_inline void *event_reserve(__u32 stream, __u32 process, __u64 size) {
@@ -71,7 +75,9 @@ static __always_inline void *event_reserve(__u32 stream, __u32 process, __u64 si
 
 static __always_inline void event_submit(void *event) {
   __u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-  bpf_ringbuf_submit(event, waiting >= ring_wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+  bool border = waiting >= RING_WAKE_BYTES && waiting % RING_WAKE_BYTES < RING_WAKE_BORDER;
+
+  bpf_ringbuf_submit(event, border ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
 #endif

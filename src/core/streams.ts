@@ -10,8 +10,8 @@ import { unixSeconds } from "./clock.js";
 import type { AnyRow, Identity, Process, Stream } from "./module.js";
 
 const identityStream = 0;
-const recordHeader = 8; // u32 length, u32 ring index, as RingBuffer.consumeBatch lays them out
-const batchBytes = 256 << 10;
+/** Rows formatted in one turn of the event loop. */
+const batchRecords = 4096;
 
 interface StreamCount {
   readonly seen: number;
@@ -109,18 +109,14 @@ export class Streams {
 
   /** True when more may be waiting. */
   #batch(): boolean {
-    const { bytes, count } = this.#ring.consumeBatch(batchBytes);
-    let at = 0;
-    for (let i = 0; i < count; i++) {
-      const length = bytes.readUInt32LE(at);
-      this.#record(bytes.subarray(at + recordHeader, at + recordHeader + length));
-      at += (recordHeader + length + 7) & ~7;
-    }
+    const count = this.#ring.consume((record) => {
+      this.#record(record);
+    }, batchRecords);
     for (const consumer of this.#consumers.values()) {
       if (consumer.rows.length > 0) consumer.write(consumer.rows);
       consumer.rows = [];
     }
-    return count > 0;
+    return count === batchRecords;
   }
 
   /** struct event: u32 stream, u32 process, u64 ns. */

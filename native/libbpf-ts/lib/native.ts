@@ -168,8 +168,9 @@ export interface NativeModule {
   possibleCpus(): number;
 }
 
-// LIBBPF_TS_BUILD names another build folder, for the sanitizer builds of the tests.
-const folder = process.env["LIBBPF_TS_BUILD"] ?? "build";
+// The tests run against a sanitizer build too. Only this one name: whoever sets the environment of a
+// privileged process must not choose the code it loads.
+const folder = process.env["LIBBPF_TS_BUILD"] === "build-asan" ? "build-asan" : "build";
 
 export const native = createRequire(import.meta.url)(
   `../${folder}/Release/libbpf_ts.node`,

@@ -176,7 +176,7 @@ test("what is closed throws and never crashes", () => {
 test("methods refuse a foreign this", () => {
   using loaded = load("add_up");
   const map = loaded.map("counts");
-  // eslint-disable-next-line @typescript-eslint/unbound-method -- that is the test
+   
   assert.throws(() => map.get.call({} as never, 1), TypeError);
 });
 
