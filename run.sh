@@ -41,9 +41,13 @@ for ts_word; do
   esac
 done
 
+# What node changes in itself and the target is to have as it was: open files, ignored signals (nohup).
+ts_files=$(ulimit -Sn)
+while read -r ts_name ts_signals && [ "$ts_name" != SigIgn: ]; do :; done </proc/$$/status
+
 if [ -z "$ts_root" ]; then
   grep -qzs '^PWD=' /proc/$$/environ || unset PWD # which sh adds
-  exec "$ts_node" --max-semi-space-size=2 "$ts_here/dist/main.js" "$@"
+  exec "$ts_node" --max-semi-space-size=2 "$ts_here/dist/main.js" --inherited "$ts_files,$ts_signals" "$@"
 fi
 
 if ! command -v sudo >/dev/null; then
@@ -57,4 +61,5 @@ sudo -n true 2>/dev/null || sudo -v || exit 3
 ts_file=$(mktemp) && cat /proc/$$/environ >"$ts_file" || exit 3
 # The real path, because what PATH names may be a wrapper that needs that environment.
 ts_node=$("$ts_node" -p process.execPath) || exit 3
-exec sudo -- "$ts_node" "$ts_here/dist/main.js" --user-environment "$ts_file" "$@"
+exec sudo -- "$ts_node" --max-semi-space-size=2 "$ts_here/dist/main.js" --inherited "$ts_files,$ts_signals" \
+  --user-environment "$ts_file" "$@"

@@ -407,11 +407,7 @@ describe("cpu/top", () => {
       directory: folder,
       input: "open",
       environment: { ...process.env, PATH: `${shim}:${process.env.PATH ?? ""}` },
-      command: [
-        "sh",
-        "-c",
-        `sleep 5 & ${workload("sleeper")} 5000 & ${workload("spin")} 1 3000 wait; wait`,
-      ],
+      command: ["sh", "-c", `sleep 5 & ${workload("sleeper")} 5000 & ${workload("spin")} 1 3000 wait; wait`],
     });
     const pid = Number((await run.says(/process (\d+)\n/))[1]);
     const sampler = new Command(t, [workload("cpusample"), pid.toString(), "3000", join(folder, "samples")]);

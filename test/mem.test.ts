@@ -4,7 +4,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { copyFileSync, writeFileSync } from "node:fs";
 import { matches, minus, watchHolds, type Heap, type Watched } from "./support/holds.js";
 import { scratch, workload } from "./support/paths.js";
 import { Run } from "./support/run.js";
@@ -16,10 +17,11 @@ const config = { snoop_mem: "bpf", mem_output_file: "mem.csv", interval: 0.05 };
 const afterThreads = /^(base-joined|before-fork|before-exec|parent-|child-|grandchild-|end-child|end-grandchild)/;
 const duringThreads = /^(base-threads|threads-)/;
 
-async function phasesOf(t: TestContext, command: readonly string[]): Promise<Watched> {
+async function phasesOf(t: TestContext, command: readonly string[], warning?: RegExp): Promise<Watched> {
   const watched = await watchHolds(t, {
     config,
     command,
+    ...(warning === undefined ? {} : { warning }),
     // An orphan is looked at once its parent is gone; and the target stays until the last of the tree has left.
     after: { "grandchild-orphan": "child", "parent-alone": "grandchild" },
     expectedCode: 7,
@@ -71,6 +73,17 @@ for (const [library, ...extra] of [
     await phasesOf(t, ["env", `LD_PRELOAD=${library}`, workload("heap_phases"), ...extra]);
   });
 }
+
+test("mem: an allocator of another name from a private folder, met while the program runs", async (t) => {
+  const library = join(scratch(t), "libprivate.so");
+  const [, installed = ""] = /libmimalloc\S* .*=> (\S+)$/m.exec(execFileSync("/sbin/ldconfig", ["-p"], { encoding: "utf8" })) ?? [];
+  copyFileSync(installed, library);
+  await phasesOf(t, ["env", `LD_PRELOAD=${library}`, workload("heap_phases")], /libprivate\.so was met while running/);
+});
+
+test("mem: a static binary started by a shell, met while it runs", async (t) => {
+  startsEmpty(await phasesOf(t, ["sh", "-c", `${workload("heap_musl")}; exit $?`], /heap_musl was met while running/));
+});
 
 const interpreter = `
 import ctypes

@@ -36,13 +36,23 @@ check() {
   fi
 }
 
+formatted() {
+  local log status=0
+  log=$(find bpf native \( -name build -o -name 'build-*' -o -name node_modules -o -name out \) -prune \
+    -o \( -name '*.[ch]' -o -name '*.cc' \) -print0 |
+    xargs -0 node_modules/.bin/clang-format --dry-run -Werror 2>&1) || status=$?
+  [ $status != 0 ] || return 0
+  echo "Not as .clang-format says (npm run format corrects it), and in how many places:"
+  sed -n 's/:[0-9:]* error: code should be clang-formatted.*//p' <<<"$log" | sort | uniq -c
+  return $status
+}
+
 if [ $# = 0 ]; then
   check tsc node_modules/.bin/tsc -b
   check eslint node_modules/.bin/eslint --max-warnings 0 .
   # The npm package has binaries for x86-64 only, and another version would format otherwise.
   if [ "$(uname -m)" = x86_64 ]; then
-    check clang-format xargs -a <(find bpf native \( -name build -o -name 'build-*' -o -name node_modules -o -name out \) \
-      -prune -o -name '*.[ch]' -print -o -name '*.cc' -print) node_modules/.bin/clang-format --dry-run -Werror
+    check clang-format bash -c "$(declare -f formatted) && formatted"
   else
     echo "absent  clang-format (no binary for $(uname -m))"
   fi
@@ -57,7 +67,7 @@ for name in "$@"; do files+=("build/test/${name%.test.ts}.test.js"); done
 reporter=tap
 [ ! -t 1 ] || reporter=spec
 # One file at a time: the tests measure the same two processors.
-timeout --foreground -k 10 660 node --test --test-concurrency=1 \
+timeout --foreground -k 10 720 node --test --test-concurrency=1 \
   --test-reporter=$reporter --test-reporter-destination=stdout \
   --test-reporter=tap --test-reporter-destination="$scratch/tap" "${files[@]}" ||
   failed+=("the suite (exit code $?)")

@@ -42,11 +42,11 @@ struct {
   __uint(max_entries, 256 << 10);
 } life SEC(".maps");
 
-const volatile __u32 pidns_level = 0;  /* depth of the monitor's pid namespace */
-const volatile __u32 monitor_tgid = 0; /* in the initial namespace; never in the tree */
 const volatile __u8 follow_children = 1;
 const volatile __u8 host_mode = 0;
 
+__u32 pidns_level = 0;  /* depth of the monitor's pid namespace */
+__u32 monitor_tgid = 0; /* in the initial namespace; never in the tree */
 __u32 root_pid = 0; /* the walk starts from this process, as the monitor's namespace numbers it */
 __u32 root_process = 0; /* its serial number, once found */
 __u32 last_process = 0; /* serial numbers given out */
@@ -61,6 +61,17 @@ static __always_inline __u32 pid_here(struct task_struct *task) {
   if (!pid || BPF_CORE_READ(pid, level) < pidns_level) return 0;
   if (bpf_core_read(&numbers, sizeof(numbers), &pid->numbers[pidns_level])) return 0;
   return numbers.nr;
+}
+
+/* Run once by the monitor, in its own context: /proc would tell what the namespace it was mounted
+ * in sees. */
+SEC("raw_tp")
+int tree_introduce(void *ctx) {
+  struct task_struct *monitor = bpf_get_current_task_btf();
+
+  monitor_tgid = monitor->tgid;
+  pidns_level = BPF_CORE_READ(monitor, thread_pid, level);
+  return 0;
 }
 
 static __always_inline void tell_life(__u32 kind, __u32 process, __u32 pid) {

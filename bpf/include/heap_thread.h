@@ -43,16 +43,18 @@ static __always_inline __u32 heap_space_of(__u32 process) {
 }
 
 static __always_inline struct heap_thread *heap_thread_of(struct task_struct *task) {
-  struct thread *thread = thread_of(task);
-  struct heap_thread *own;
+  struct heap_thread *own = bpf_task_storage_get(&heap_threads, task, NULL, 0);
+  struct thread *thread;
 
+  if (own && own->space) return own; /* the usual case: one lookup */
+  thread = thread_of(task);
   if (!thread) return NULL;
   own = bpf_task_storage_get(&heap_threads, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
   if (!own) {
     __sync_fetch_and_add(&heap_lost, 1);
     return NULL;
   }
-  if (!own->space) own->space = heap_space_of(thread->process);
+  own->space = heap_space_of(thread->process);
   return own->space ? own : NULL;
 }
 

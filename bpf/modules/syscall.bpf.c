@@ -41,7 +41,10 @@ struct syscall_key {
  * ns.
  */
 struct syscall_total {
-  __u64 calls, errors, total_ns, max_ns;
+  __u64 calls, errors, total_ns;
+  __u64 max_ns; /* of the tick below */
+  __u32 tick;
+  __u32 unused;
   __u32 buckets[SYSCALL_BUCKETS];
 };
 
@@ -63,6 +66,7 @@ struct {
 const volatile __u32 syscall_stream = 0;
 __u8 syscall_summary = 0;
 __u64 syscall_wanted[SYSCALL_MAX / 64] = {}; /* a bit per number, set by the monitor */
+__u32 syscall_tick = 1;                      /* the monitor counts it up before each reading */
 __u64 syscall_lost = 0;                      /* calls that found no room in syscall_totals */
 
 static __always_inline bool syscall_is_wanted(__u32 nr) {
@@ -128,6 +132,10 @@ static __always_inline void syscall_add(__u32 process, __u32 nr, __s64 result, _
   if (result < 0 && result >= -4095) __sync_fetch_and_add(&total->errors, 1);
   __sync_fetch_and_add(&total->total_ns, ns);
   __sync_fetch_and_add(&total->buckets[bucket], 1);
+  if (total->tick != syscall_tick) {
+    total->tick = syscall_tick;
+    total->max_ns = 0;
+  }
   if (ns > total->max_ns) total->max_ns = ns; /* two threads may race by one sample */
 }
 

@@ -2,7 +2,7 @@
  * Owns: the command line, turned into one plain object.
  */
 import * as fs from "node:fs";
-import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { errors } from "./errors.js";
 
 export type Mode = "launch" | "attach" | "host" | "modules";
@@ -20,6 +20,8 @@ export interface Invocation {
   readonly overwrite: boolean;
   /** File that holds the environment of the user run.sh took through sudo. */
   readonly userEnvironment: string | undefined;
+  /** "soft limit of open files,ignored signals" of the user's shell, as run.sh found them. */
+  readonly inherited: string | undefined;
 }
 
 export const version = (
@@ -59,6 +61,7 @@ interface Options {
   quiet?: boolean;
   overwrite?: boolean;
   userEnvironment?: string;
+  inherited?: string;
 }
 
 /** Undefined when --help or --version has been answered. */
@@ -76,7 +79,8 @@ export function parseArguments(argv: readonly string[]): Invocation | undefined 
     .option("--host", "watch every process")
     .option("-q, --quiet", "only errors")
     .option("--overwrite", "replace existing output files instead of renaming them")
-    .addOption(new Command().createOption("--user-environment <file>").hideHelp())
+    .addOption(new Option("--user-environment <file>").hideHelp())
+    .addOption(new Option("--inherited <limit,signals>").hideHelp())
     .version(version)
     .configureOutput({ writeErr: () => undefined })
     .exitOverride();
@@ -112,5 +116,6 @@ export function parseArguments(argv: readonly string[]): Invocation | undefined 
     quiet: options.quiet ?? false,
     overwrite: options.overwrite ?? false,
     userEnvironment: options.userEnvironment,
+    inherited: options.inherited,
   };
 }

@@ -125,12 +125,16 @@ function explain(error: ErrorObject, known: readonly string[], value: unknown): 
   }
 }
 
-/** Of several errors (a union reports each branch) the deepest one names the real place. */
+/**
+ * Of several errors (a union reports each branch) the deepest one names the real place; of those the one
+ * about a key rather than about a value as a whole.
+ */
 function deepest(all: readonly ErrorObject[]): ErrorObject | undefined {
   const depth = (error: ErrorObject): number => error.instancePath.split("/").length;
+  const whole = (error: ErrorObject): number => (["enum", "type"].includes(error.keyword) ? 1 : 0);
   return [...all]
     .filter((error) => error.keyword !== "anyOf")
-    .sort((a, b) => depth(b) - depth(a))[0];
+    .sort((a, b) => depth(b) - depth(a) || whole(a) - whole(b))[0];
 }
 
 function valueAt(value: unknown, pointer: string): unknown {

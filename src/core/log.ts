@@ -38,7 +38,7 @@ export class Log {
 
   status(line: string): void {
     if (!this.interactive) return;
-    this.#stream.write(`\r\u001b[K${line.slice(0, this.#stream.columns - 1)}`);
+    this.#stream.write(`\r\u001b[K${line.slice(0, (this.#stream.columns || 80) - 1)}`);
     this.#statusShown = true;
   }
 

@@ -53,7 +53,8 @@ export class ModuleRun {
   #earlier = { rows: 0, lost: 0 };
   #work: Sampler | Stream | undefined;
   #programs: readonly Program[] = [];
-  #problem = "";
+  /** Problems of writing a user has been told of, once each. */
+  readonly #reported = new Set<string>();
   /** When the module was last read, CLOCK_MONOTONIC ns. */
   #read = monotonicNs();
   /** Rows of a stream that are no events: one as each process ends. */
@@ -154,13 +155,13 @@ export class ModuleRun {
     if (table.length === 0) return;
     this.#file.append(rows(this.#columns, table), table.length);
     const problem = this.#file.problem;
-    if (problem && problem !== this.#problem) {
+    if (problem && !this.#reported.has(problem)) {
+      this.#reported.add(problem);
       this.#log.error(
         `${this.module.name}: rows cannot be written to ${this.request.file}: ${problem}.`,
         "They are counted as lost in run.json; writing goes on when there is room again.",
       );
     }
-    this.#problem = problem;
   }
 
   /** The same counts, from now on into another file. */

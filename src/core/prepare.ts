@@ -11,7 +11,7 @@ import { errors } from "./errors.js";
 import { host } from "./host.js";
 import type { BpfParts, Module } from "./module.js";
 import { Attached, findUser, Launched, type Target, type User } from "./target.js";
-import { pidConstants, treeParts } from "./tree.js";
+import { treeParts } from "./tree.js";
 
 /** config.json with what the command line says instead. */
 export function configure(invocation: Invocation, modules: readonly Module[]): Config {
@@ -72,7 +72,8 @@ export async function aim(invocation: Invocation): Promise<Aim> {
   if (invocation.pid !== undefined) return { target: new Attached(invocation.pid), env };
   const identity =
     user !== undefined ? findUser(user) : userEnvironment !== undefined ? sudoUser() : undefined;
-  return { target: await Launched.start(invocation.command, env, identity), env };
+  const { command, inherited } = invocation;
+  return { target: await Launched.start(command, env, identity, inherited), env };
 }
 
 /** Numbers of the streams, by module. 0 is the identity stream. */
@@ -103,7 +104,6 @@ export function loadObject(
   );
   const sets: PartSets = new Map([["tree", treeParts], ...parts]);
   const constants: Record<string, number> = {
-    ...pidConstants(),
     host_mode: invocation.mode === "host" ? 1 : 0,
     follow_children: config.traceMultiprocess ? 1 : 0,
   };

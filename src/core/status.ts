@@ -9,7 +9,7 @@ export function statusLine(seconds: number, alive: number, modules: readonly Mod
   const lost = modules.reduce((sum, module) => sum + module.events_lost, 0);
   return [
     `${seconds.toFixed(1)} s`,
-    `${String(alive)} processes`,
+    `${String(alive)} ${alive === 1 ? "process" : "processes"}`,
     `${String(rows)} rows`,
     `${String(lost)} lost`,
   ].join("  ");

@@ -45,18 +45,13 @@ function exitCode(code: number | null, signal: NodeJS.Signals | null): number {
   return signal === null ? (code ?? exitCodes.cannotRun) : 128 + os.constants.signals[signal];
 }
 
-/**
- * What Node.js changes in itself and its children would inherit: it raises the soft limit of open files.
- * The parent, the user's shell, still has the one meant for the target.
- */
-function inherited(): string[] {
-  try {
-    const limits = fs.readFileSync(`/proc/${String(process.ppid)}/limits`, "utf8");
-    const soft = /^Max open files\s+(\d+)/m.exec(limits)?.[1];
-    return soft === undefined ? [] : ["-n", soft];
-  } catch {
-    return [];
-  }
+/** Options of the launcher that undo what Node.js changed in itself and its children would inherit. */
+function restoring(inherited: string | undefined): string[] {
+  const [, files, signals] = /^(\d+|unlimited),([0-9a-f]*)$/.exec(inherited ?? "") ?? [];
+  return [
+    ...(files !== undefined && files !== "unlimited" ? ["-n", files] : []),
+    ...(signals ? ["-i", signals] : []),
+  ];
 }
 
 /** What the launcher says on its status pipe: "R" ready, or "E errno operation detail". */
@@ -105,11 +100,12 @@ export class Launched implements Target {
     command: readonly string[],
     env: NodeJS.ProcessEnv,
     user: User | undefined,
+    inherited: string | undefined,
   ): Promise<Launched> {
     const identity = user
       ? [String(user.uid), String(user.gid), user.groups.join(",") || "-"]
       : ["-1", "-1", "-"];
-    const child = spawn(launcher, [...inherited(), "3", "4", ...identity, "--", ...command], {
+    const child = spawn(launcher, [...restoring(inherited), "3", "4", ...identity, "--", ...command], {
       stdio: ["inherit", "inherit", "inherit", "pipe", "pipe"],
       env,
     });

@@ -3,13 +3,12 @@
  * hearing of starts, execs and ends at once.
  * Owns not: membership itself, which lives in the kernel (bpf/core/tree.bpf.c).
  */
-import * as fs from "node:fs";
 import { type BpfMap, type Link, RingBuffer } from "libbpf-ts";
 import type { Bpf } from "./bpf.js";
 import type { BpfParts, Process } from "./module.js";
 
 export const treeParts: BpfParts = {
-  programs: ["tree_newtask", "tree_rename", "tree_exec", "tree_switch", "tree_walk"],
+  programs: ["tree_introduce", "tree_newtask", "tree_rename", "tree_exec", "tree_switch", "tree_walk"],
   maps: ["threads", "processes", "life", "events", "stream_counts"],
 };
 
@@ -46,14 +45,6 @@ function processOf(id: number, record: ProcessRecord): Process {
   };
 }
 
-/** `pidns_level` and the monitor's own tgid in the initial namespace, as the BPF side counts them. */
-export function pidConstants(): Record<string, number> {
-  const status = fs.readFileSync("/proc/self/status", "utf8");
-  // NSpid lists this process in every namespace from the one /proc was mounted in down to its own.
-  const pids = /^NSpid:\s*(.+)$/m.exec(status)?.[1]?.split(/\s+/) ?? [];
-  return { pidns_level: pids.length - 1, monitor_tgid: Number(pids[0] ?? process.pid) };
-}
-
 export class Tree {
   readonly #bpf: Bpf;
   readonly #table: BpfMap<number, ProcessRecord>;
@@ -68,6 +59,7 @@ export class Tree {
     this.#bpf = bpf;
     this.#table = bpf.object.map<number, ProcessRecord>("processes");
     this.#ring = new RingBuffer([bpf.object.map("life")], { onReadable: () => { this.#hear(); } });
+    bpf.object.program("tree_introduce").testRun();
     for (const name of ["tree_newtask", "tree_rename", "tree_exec"]) this.#links.push(bpf.attach(name));
     this.#lastLink = bpf.attachAgain("tree_switch");
   }

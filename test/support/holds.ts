@@ -51,6 +51,8 @@ export interface WatchOptions extends RunOptions {
   /** Holds of which the row is to be taken only once another process has left: phase → the leaving phase's name. */
   readonly after?: Readonly<Record<string, string>>;
   readonly expectedCode?: number;
+  /** What treesnoop must have said on stderr before the first hold is looked at, and nothing else; by default nothing. */
+  readonly warning?: RegExp;
 }
 
 /**
@@ -75,6 +77,11 @@ export async function watchHolds(t: TestContext, options: WatchOptions): Promise
     }
     const other = options.after?.[line.name];
     let since = line.time;
+    const { warning } = options;
+    if (warning !== undefined && phases.size === 0) {
+      await until(`${warning.source} on stderr`, () => warning.test(run.stderr));
+      since = Date.now() / 1000;
+    }
     if (other !== undefined) {
       await until(`the END row of ${other}`, () => {
         const pid = ended.get(other);
@@ -130,7 +137,8 @@ export async function watchHolds(t: TestContext, options: WatchOptions): Promise
   await Promise.all(open);
   if (problems.length > 0) throw problems[0];
   const outcome = await finished;
-  assert.deepEqual({ code: outcome.code, stderr: outcome.stderr }, { code: options.expectedCode ?? 0, stderr: "" });
+  assert.equal(outcome.code, options.expectedCode ?? 0, outcome.stderr);
+  for (const text of outcome.stderr.split("\n")) if (text !== "") assert.match(text, options.warning ?? /^$/);
   const table = run.table("mem.csv");
   for (const line of lastWords) {
     const ends = table.ends(line.pid);

@@ -179,6 +179,31 @@ export interface RunOptions extends CommandOptions {
 /** treesnoop itself, without run.sh's look at whether set-up is due. */
 export const program: readonly string[] = [process.execPath, join(root, "dist", "main.js")];
 
+/**
+ * What runs a command as nobody, in a mount namespace of its own and after `preparation` (shell lines run as
+ * root). A clone may lie below a folder that only its owner can enter: there the project is shown to
+ * everybody.
+ */
+export function asNobody(preparation = ""): string[] {
+  const project = root.replace(/\/$/, "");
+  const script = `set -e
+    blocked= folder='${project}'
+    while [ "$folder" != / ]; do
+      folder=$(dirname "$folder")
+      setpriv --reuid=nobody --regid=nogroup --clear-groups test -x "$folder" || blocked=$folder
+    done
+    if [ "$blocked" ]; then
+      aside=$(mktemp -d)
+      mount --bind '${project}' "$aside"
+      mount -t tmpfs -o mode=755 none "$blocked"
+      mkdir -p '${project}'
+      mount --move "$aside" '${project}'
+    fi
+    ${preparation}
+    exec setpriv --reuid=nobody --regid=nogroup --init-groups "$@"`;
+  return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"];
+}
+
 export class Run extends Command {
   readonly directory: string;
 

@@ -2,7 +2,8 @@
 /* A tree that stands before anyone looks at it: the process, CHILDREN children, and in each of them
  * THREADS more threads, all working a little every 5 ms. `tree_standing CHILDREN THREADS` prints
  * `process PID`, `child PID` and `thread PID TID`, then `ready`; for every line it reads it forks
- * one more child (`late PID`, which makes its own thread); at end of input everything ends. */
+ * one more child (`late PID`, which makes its own thread); at end of input everything ends.
+ * `tree_standing CHILDREN THREADS SECONDS` reads nothing and ends after SECONDS. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -53,6 +54,10 @@ int main(int argc, char **argv) {
   for (int i = 0; i < children; i++) pids[i] = grow("child", threads);
   usleep(100000);
   dprintf(STDOUT_FILENO, "ready\n");
+  if (argc > 3) {
+    sleep((unsigned)atoi(argv[3]));
+    return 0;
+  }
   char line[64];
   while (children < 64 && fgets(line, sizeof line, stdin) != NULL)
     pids[children++] = grow("late", 1);

@@ -41,3 +41,29 @@ export function readCode(path: string, offset: number, length: number): Buffer {
     closeSync(fd);
   }
 }
+
+const PT_LOAD = 1;
+const PF_X = 1;
+
+/**
+ * Parts of the file that are mapped as code: `[from, to)` in file offsets. A uprobe elsewhere is refused
+ * by the kernel, with EINVAL, only when a task is included.
+ * @throws RangeError for what is not a 64-bit little-endian ELF file; Node's fs errors
+ */
+export function executableRanges(path: string): { from: number; to: number }[] {
+  const header = readCode(path, 0, 64);
+  if (header.length < 64 || header.readUInt32BE(0) !== 0x7f454c46 || header[4] !== 2 || header[5] !== 1) {
+    throw new RangeError(`${path} is not a 64-bit little-endian ELF file`);
+  }
+  const size = header.readUInt16LE(54);
+  const count = header.readUInt16LE(56);
+  const table = readCode(path, Number(header.readBigUInt64LE(32)), size * count);
+  const ranges: { from: number; to: number }[] = [];
+  for (let at = 0; size >= 56 && at + size <= table.length; at += size) {
+    const executable = (table.readUInt32LE(at + 4) & PF_X) !== 0;
+    if (table.readUInt32LE(at) !== PT_LOAD || !executable) continue;
+    const from = Number(table.readBigUInt64LE(at + 8));
+    ranges.push({ from, to: from + Number(table.readBigUInt64LE(at + 32)) });
+  }
+  return ranges;
+}

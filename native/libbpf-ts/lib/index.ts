@@ -11,7 +11,7 @@ export type {
   UnknownType,
 } from "./btf.js";
 export type { DecodedValue, Field, Int64Mode } from "./codec.js";
-export { elfInfo, elfSymbols, readCode, type ElfInfo, type ElfSymbol } from "./elf.js";
+export { elfInfo, elfSymbols, executableRanges, readCode, type ElfInfo, type ElfSymbol } from "./elf.js";
 export { BpfError, VerifierError } from "./errors.js";
 export { kernel, type Answer } from "./kernel.js";
 export type { IteratorLink, Link } from "./link.js";

@@ -177,7 +177,7 @@ const btf_type* Resolve(struct btf* btf, uint32_t id) {
 bool HasMemberIn(struct btf* btf, const btf_type* type, const std::string& member, int depth) {
   if (type == nullptr || !btf_is_composite(type) || depth > kDepth) return false;
   const btf_member* members = btf_members(type);
-  for (int index = 0; index < btf_vlen(type); index++) {
+  for (uint32_t index = 0; index < btf_vlen(type); index++) {
     const char* name = btf__name_by_offset(btf, members[index].name_off);
     if (name != nullptr && member == name) return true;
     bool anonymous = name == nullptr || *name == '\0';
@@ -220,7 +220,7 @@ Napi::Value Enumerators(const Napi::CallbackInfo& info) {
   if (type == nullptr) return env.Undefined();
   Napi::Array list = Napi::Array::New(env);
   bool is_signed = btf_kflag(type);
-  for (int index = 0; index < btf_vlen(type); index++) {
+  for (uint32_t index = 0; index < btf_vlen(type); index++) {
     const char* text = nullptr;
     int64_t value = 0;
     if (btf_is_enum64(type)) {

@@ -5,7 +5,7 @@ import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { distance } from "fastest-levenshtein";
-import { elfSymbols } from "libbpf-ts";
+import { elfSymbols, executableRanges } from "libbpf-ts";
 import { RunError } from "../../core/module.js";
 
 export interface Place {
@@ -37,6 +37,21 @@ function findFile(name: string): string | undefined {
   }
 }
 
+function atOffset(text: string, file: string, offset: number): Place {
+  let ranges;
+  try {
+    ranges = executableRanges(file);
+  } catch {
+    throw refuse(`${JSON.stringify(text)}: ${JSON.stringify(file)} is not an ELF program or library.`);
+  }
+  if (ranges.some(({ from, to }) => offset >= from && offset < to)) return { text, file, offset };
+  const code = ranges.map(({ from, to }) => `0x${from.toString(16)} to 0x${to.toString(16)}`);
+  throw refuse(
+    `${JSON.stringify(text)}: there is no code at that offset of the file.`,
+    `Its code lies at ${code.join(" and ")}.`,
+  );
+}
+
 function findPlace(text: string): Place {
   const colon = text.lastIndexOf(":");
   const [name, symbol] = [text.slice(0, colon), text.slice(colon + 1)];
@@ -50,7 +65,7 @@ function findPlace(text: string): Place {
       `Paths are relative to ${process.cwd()}.`,
     );
   }
-  if (/^0x[0-9a-f]+$/i.test(symbol)) return { text, file, offset: Number(symbol) };
+  if (/^0x[0-9a-f]+$/i.test(symbol)) return atOffset(text, file, Number(symbol));
   let symbols;
   try {
     symbols = elfSymbols(file).filter((each) => each.type === "function" || each.type === "ifunc");

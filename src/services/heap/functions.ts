@@ -46,14 +46,26 @@ const c: Readonly<Record<string, ObservedFunction>> = {
  * The C++ operators (Itanium mangling) of a library that brings its own malloc: jemalloc and tcmalloc
  * inline the fast path into them. libstdc++'s only call malloc and are left alone.
  */
-function operator(name: string): ObservedFunction | undefined {
-  if (/^_Zn[wa][mj]/.test(name)) return allocates("malloc");
-  if (/^_Zd[la]Pv/.test(name)) return frees;
-  return undefined;
-}
+const operators: readonly (readonly [string, ObservedFunction])[] = [
+  ...["_Znwm", "_Znam"].flatMap((name) =>
+    ["", "RKSt9nothrow_t", "St11align_val_t", "St11align_val_tRKSt9nothrow_t"].map(
+      (suffix) => [name + suffix, allocates("malloc")] as const,
+    ),
+  ),
+  ...["_ZdlPv", "_ZdaPv"].flatMap((name) =>
+    ["", "m", "RKSt9nothrow_t", "St11align_val_t", "mSt11align_val_t", "St11align_val_tRKSt9nothrow_t"].map(
+      (suffix) => [name + suffix, frees] as const,
+    ),
+  ),
+];
+
+const byName: ReadonlyMap<string, ObservedFunction> = new Map([...Object.entries(c), ...operators]);
+
+/** Every name that is looked for. */
+export const observedNames: readonly string[] = [...byName.keys()];
 
 export function observed(name: string): ObservedFunction | undefined {
-  return c[name] ?? operator(name);
+  return byName.get(name);
 }
 
 /** What makes a file an allocator: it defines these itself. */

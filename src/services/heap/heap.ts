@@ -8,7 +8,7 @@ import * as os from "node:os";
 import { type BpfMap, elfInfo, elfSymbols, readCode } from "libbpf-ts";
 import { attachAll, type Context, type Process } from "../../core/module.js";
 import { ProbeSites, type Site } from "../uprobes.js";
-import { isAllocator, observed } from "./functions.js";
+import { isAllocator, observed, observedNames } from "./functions.js";
 import { commandFile, installedAllocators, mappedAllocators } from "./libraries.js";
 import { type Machine, probeOffset } from "./skip.js";
 
@@ -102,7 +102,9 @@ export class Heap {
       const identity = `${String(dev)}:${String(ino)}`;
       if (this.#files.has(identity)) return [];
       this.#files.add(identity);
-      const functions = elfSymbols(file).filter((each) => each.type === "function");
+      const functions = elfSymbols(file, { names: observedNames }).filter(
+        (each) => each.type === "function",
+      );
       if (!isAllocator(new Set(functions.map((each) => each.name)))) return [];
       if (elfInfo(file).machine !== elfInfo("/proc/self/exe").machine) return [];
       const sites = new Map<number, Site>();
