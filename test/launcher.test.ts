@@ -169,6 +169,23 @@ test("a script without #! is run by sh, as execvp does", async () => {
   assert.deepEqual([code, stdout, status], [0, `${script}|a b||${sh}|`, "R\n"]);
 });
 
+test("a binary that this machine cannot run is not given to sh", async () => {
+  for (const [name, content, code] of [
+    ["foreign", "\x7fELF of another machine", 126],
+    ["nul-in-first-line", "echo a\0b\necho c\n", 126],
+    ["nul-only", "\0", 126],
+    ["nul-later", "exit 5\n\0", 5],
+    ["empty", "", 0],
+    ["one-long-line", `exit ${"0".repeat(90)}6`, 6],
+  ] as const) {
+    const binary = file(name, content);
+    const outcome = await launch([binary]);
+    assert.equal(outcome.code, code, name);
+    assert.equal(outcome.status, code === 126 ? `R\nE 8 execve ${binary}\n` : "R\n");
+    assert.equal(spawnSync("bash", ["-c", binary]).status, code, "as bash has it");
+  }
+});
+
 test("a failure of execve itself is reported after the pause", async () => {
   const orphan = file("orphan", "#!/no/such/interpreter\n");
   assert.deepEqual(await launch([orphan]), {

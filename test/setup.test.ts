@@ -33,16 +33,19 @@ const readyMessage = "treesnoop: setting up, once; this takes about a minute\n";
 const mainProgram = `
 import { readFileSync, statSync } from "node:fs";
 const args = process.argv.slice(2);
+const inherited = args[0] === "--inherited" ? args.splice(0, 2)[1] : undefined;
 const read = (path: string) => readFileSync(path, "utf8").split("\\0").slice(0, -1);
 const file = args[0] === "--user-environment" ? args[1] : undefined;
 console.log(JSON.stringify({
-  args, cwd: process.cwd(), uid: process.getuid?.(), environment: read(file ?? "/proc/self/environ"),
+  args, inherited, cwd: process.cwd(), uid: process.getuid?.(), environment: read(file ?? "/proc/self/environ"),
   input: readFileSync(0, "utf8"), mode: file && (statSync(file).mode & 0o777), owner: file && statSync(file).uid,
 }));
 `;
 
 interface Started {
   args: string[];
+  /** soft limit of open files, ignored signals */
+  inherited?: string;
   cwd: string;
   uid: number;
   environment: string[];

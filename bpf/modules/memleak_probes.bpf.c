@@ -8,7 +8,7 @@
  */
 #include "drift.h"
 #include "events.h"
-#include "heap_thread.h"
+#include "leak_frames.h"
 #include "sites.h"
 
 #define LEAK_FRAMES 64   /* the kernel follows no more returns per thread: MAX_URETPROBE_DEPTH */
@@ -37,23 +37,6 @@ struct leak_text_event {
 EVENT_RECORD(leak_event);
 EVENT_RECORD(leak_text_event);
 
-struct leak_frame {
-  __u64 sp, ns, size, times;
-  __u32 probe;
-};
-
-struct leak_thread {
-  struct leak_frame frames[LEAK_FRAMES];
-  __u32 depth;
-};
-
-struct {
-  __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, int);
-  __type(value, struct leak_thread);
-} leak_threads SEC(".maps");
-
 PROBE_SITES(leak_sites); /* value: index of the probe + 1 */
 
 const volatile __u32 leak_stream = 0;
@@ -62,29 +45,6 @@ __u32 leak_text_bytes[LEAK_ARGUMENTS] =
 __u8 leak_has_text = 0;
 __u8 leak_stack_arguments = 0; /* 1: more parameters are declared than registers hold */
 __u64 leak_unmatched = 0; /* entries deeper than LEAK_FRAMES, returns whose entry was not seen */
-
-static __always_inline struct leak_thread *leak_thread(void) {
-  return bpf_task_storage_get(&leak_threads, bpf_get_current_task_btf(), NULL,
-                              BPF_LOCAL_STORAGE_GET_F_CREATE);
-}
-
-/*
- * Frames below the stack pointer were left without returning. So was one at the same place and of
- * the same probe; of another probe it is a tail call, and both return.
- */
-static __always_inline void leak_unwind(struct leak_thread *own, __u64 sp, __u32 probe) {
-  struct leak_frame *frame;
-  __u32 i, top;
-
-  for (i = 0; i < LEAK_FRAMES; i++) {
-    top = own->depth - 1;
-    if (top >= LEAK_FRAMES) return;
-    frame = &own->frames[top];
-    if (frame->sp > sp || sp - frame->sp > HEAP_STACK_SPAN) return;
-    if (frame->sp == sp && frame->probe != probe) return;
-    own->depth = top;
-  }
-}
 
 static __always_inline void leak_header(struct leak_event *event, struct thread *thread,
                                         __u32 probe, __u8 action, struct leak_frame *now) {

@@ -67,13 +67,13 @@ static int refusal(const char *path) {
 
 // As execvp() does it, but before the pause: probing one folder after the other must not be the
 // first thing recorded of the target. What is found may still fail in execve(), which then says so.
-static char *find(const char *command) {
+static const char *find(const char *command) {
   char *path = NULL;
   const char *list = getenv("PATH");
   if (strchr(command, '/')) {
     int error = refusal(command);
     if (error) fail_exec(error, "find", command);
-    return strdup(command);
+    return command;
   }
   if (!*command) fail_exec(ENOENT, "find", command);
   if (!list) list = "/bin:/usr/bin";  // what glibc's execvp() assumes
@@ -89,6 +89,18 @@ static char *find(const char *command) {
     list += length;
     if (!*list) fail_exec(error, "find", command);
   }
+}
+
+// execvp() gives what execve() cannot run to sh. Not a binary, though: as the shells have it, that
+// is ELF (of another machine) or has a NUL in its first line.
+static int is_text(const char *path) {
+  char start[81] = "";
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  ssize_t length = read(fd, start, sizeof start - 1);
+  close(fd);
+  ssize_t line = (ssize_t)strcspn(start, "\n");
+  return length >= 0 && strncmp(start, "\177ELF", 4) != 0 &&
+         (start[line] == '\n' || line == length);
 }
 
 int main(int argc, char **argv) {
@@ -122,13 +134,14 @@ int main(int argc, char **argv) {
   if (gid != (gid_t)-1 && setresgid(gid, gid, gid)) fail(125, errno, "setresgid", argv[3]);
   if (uid != (uid_t)-1 && setresuid(uid, uid, uid)) fail(125, errno, "setresuid", argv[2]);
 
-  char *path = find(command);
-  // execvp() gives a file without #! to the shell; its arguments are made now, not after the pause.
-  char **script = calloc((size_t)(argc - optind), sizeof *script);
-  if (!path || !script) fail(125, ENOMEM, "find", command);
-  script[0] = "/bin/sh";
-  script[1] = path;
-  for (char **from = arguments + 1, **to = script + 2; *from;) *to++ = *from++;
+  // All that may be needed is made now, not after the pause.
+  const char *path = find(command);
+  char **script = is_text(path) ? calloc((size_t)(argc - optind), sizeof *script) : NULL;
+  if (script) {
+    script[0] = "/bin/sh";
+    script[1] = (char *)path;
+    for (char **from = arguments + 1, **to = script + 2; *from;) *to++ = *from++;
+  }
 
   for (int n = 1; n <= 64; n++)  // fails, as it should, for SIGKILL, SIGSTOP and libc's own two
     signal(n, (ignored >> (n - 1)) & 1 ? SIG_IGN : SIG_DFL);
@@ -145,6 +158,6 @@ int main(int argc, char **argv) {
   if (got != 1) _exit(125);  // the monitor died: leave no trace
 
   execve(path, arguments, environ);  // nothing between read and this: it is the first row
-  if (errno == ENOEXEC) execve(script[0], script, environ);
+  if (errno == ENOEXEC && script) execve(script[0], script, environ);
   fail_exec(errno, "execve", command);
 }

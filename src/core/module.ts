@@ -6,10 +6,11 @@ import type { BpfMap, DecodedValue, Link, LoadedObject } from "libbpf-ts";
 import type { Scope } from "./scope.js";
 
 export type { Scope } from "./scope.js";
-export { fileName } from "./config.js";
+import { fileName } from "./config.js";
 export { RunError } from "./errors.js";
 export { host } from "./host.js";
 export { attachAll, Totals } from "./sampling.js";
+export { fileName };
 
 /** What a cell may hold; `undefined` and `""` are the empty cell. */
 export type Cell = number | bigint | string | undefined;
@@ -176,4 +177,25 @@ export interface Module<Options = unknown> {
 /** Keeps the options' type for the author and hides it from core, which only hands them back. */
 export function defineModule<Options>(module: Module<Options>): Module {
   return module;
+}
+
+/** The config keys of a module that is either on or off, and reading them. */
+export function onOff(name: string): {
+  readonly config: ConfigProperties;
+  readonly fileKey: string;
+  /** The output file when the module is on. */
+  file(config: Readonly<Record<string, unknown>>): string | undefined;
+} {
+  const [key, fileKey, standard] = [`snoop_${name}`, `${name}_output_file`, `${name}.csv`];
+  return {
+    config: {
+      [key]: { enum: ["bpf", "bcc", null, "None"], default: null },
+      [fileKey]: { ...fileName, default: standard },
+    },
+    fileKey,
+    file(config) {
+      const wanted = config[key] ?? "None";
+      return wanted === "None" ? undefined : ((config[fileKey] as string | undefined) ?? standard);
+    },
+  };
 }

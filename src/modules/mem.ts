@@ -4,8 +4,8 @@
 import {
   type Column,
   defineModule,
-  fileName,
   host,
+  onOff,
   processColumns,
   type RowOf,
   type Tick,
@@ -25,17 +25,16 @@ export const heapNeeds = () => [
   host.uprobeEvents(),
 ];
 
+const keys = onOff("mem");
+
 export default defineModule<null>({
   name: "mem",
   summary: "live heap bytes and blocks per process",
-  config: {
-    snoop_mem: { enum: ["bpf", "bcc", null, "None"], default: null },
-    mem_output_file: { ...fileName, default: "mem.csv" },
-  },
-  fileKey: "mem_output_file",
+  config: keys.config,
+  fileKey: keys.fileKey,
   request(config) {
-    if ((config["snoop_mem"] ?? "None") === "None") return undefined;
-    return { options: null, file: (config["mem_output_file"] as string | undefined) ?? "mem.csv" };
+    const file = keys.file(config);
+    return file === undefined ? undefined : { options: null, file };
   },
   columns: () => columns,
   bpf: () => heapParts,

@@ -5,8 +5,8 @@ import {
   attachAll,
   type Column,
   defineModule,
-  fileName,
   host,
+  onOff,
   processColumns,
   type RowOf,
   type Tick,
@@ -28,20 +28,16 @@ interface NetworkTotal extends Readonly<Record<string, number>> {
 const ownership = ["owner_create", "owner_release", "owner_send", "owner_receive"];
 const packets = ["network_ingress", "network_egress", "network_raw"];
 
+const keys = onOff("network");
+
 export default defineModule<null>({
   name: "network",
   summary: "bytes received and sent per process",
-  config: {
-    snoop_network: { enum: ["bpf", "bcc", null, "None"], default: null },
-    network_output_file: { ...fileName, default: "network.csv" },
-  },
-  fileKey: "network_output_file",
+  config: keys.config,
+  fileKey: keys.fileKey,
   request(config) {
-    if ((config["snoop_network"] ?? "None") === "None") return undefined;
-    return {
-      options: null,
-      file: (config["network_output_file"] as string | undefined) ?? "network.csv",
-    };
+    const file = keys.file(config);
+    return file === undefined ? undefined : { options: null, file };
   },
   columns: () => columns,
   bpf: () => ({

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { kill } from "node:process";
 import type { TestContext } from "node:test";
 import type { Table } from "./csv.js";
-import { Run, type RunOptions } from "./run.js";
+import { Run, type RunOptions, type RunRecord } from "./run.js";
 import { until } from "./wait.js";
 
 /** Bytes and blocks of a heap. */
@@ -39,6 +39,10 @@ function heapOf(row: { number(column: string): number }): Heap {
   return { bytes: row.number("size(B)"), blocks: row.number("times") };
 }
 
+function warningsOf(run: Run): readonly string[] {
+  return (run.record() as RunRecord & { readonly warnings?: readonly string[] }).warnings ?? [];
+}
+
 export interface Watched {
   readonly run: Run;
   readonly table: Table;
@@ -51,7 +55,7 @@ export interface WatchOptions extends RunOptions {
   /** Holds of which the row is to be taken only once another process has left: phase → the leaving phase's name. */
   readonly after?: Readonly<Record<string, string>>;
   readonly expectedCode?: number;
-  /** What treesnoop must have said on stderr before the first hold is looked at, and nothing else; by default nothing. */
+  /** What run.json must warn of before the first hold is looked at. */
   readonly warning?: RegExp;
 }
 
@@ -79,7 +83,7 @@ export async function watchHolds(t: TestContext, options: WatchOptions): Promise
     let since = line.time;
     const { warning } = options;
     if (warning !== undefined && phases.size === 0) {
-      await until(`${warning.source} on stderr`, () => warning.test(run.stderr));
+      await until(`${warning.source} in run.json`, () => warningsOf(run).some((text) => warning.test(text)), 10);
       since = Date.now() / 1000;
     }
     if (other !== undefined) {
@@ -137,8 +141,7 @@ export async function watchHolds(t: TestContext, options: WatchOptions): Promise
   await Promise.all(open);
   if (problems.length > 0) throw problems[0];
   const outcome = await finished;
-  assert.equal(outcome.code, options.expectedCode ?? 0, outcome.stderr);
-  for (const text of outcome.stderr.split("\n")) if (text !== "") assert.match(text, options.warning ?? /^$/);
+  assert.deepEqual({ code: outcome.code, stderr: outcome.stderr }, { code: options.expectedCode ?? 0, stderr: "" });
   const table = run.table("mem.csv");
   for (const line of lastWords) {
     const ends = table.ends(line.pid);

@@ -32,7 +32,7 @@ int main(int argc, char **argv) {
   printf("process %d\n", getpid());
   fflush(stdout);
   pthread_barrier_init(&start, NULL, 2);
-  if (pthread_create(&one, NULL, burn, &one) != 0 || pthread_create(&two, NULL, burn, NULL) != 0)
+  if (pthread_create(&one, NULL, burn, &start) != 0 || pthread_create(&two, NULL, burn, NULL) != 0)
     return 1;
   pthread_exit(NULL);
 }

@@ -1,7 +1,7 @@
 /**
  * syscall: the system calls of the tree, each one or summed up (bpf/modules/syscall.bpf.c).
  */
-import { attachAll, type Column, defineModule, fileName, host } from "../../core/module.js";
+import { attachAll, type Column, defineModule, host, onOff } from "../../core/module.js";
 import { eventColumns, eventStream } from "./events.js";
 import { wantedBits } from "./filter.js";
 import { SyscallNames } from "./names.js";
@@ -12,12 +12,13 @@ interface Options {
   readonly mode: "events" | "summary";
 }
 
+const keys = onOff("syscall");
+
 export default defineModule<Options>({
   name: "syscall",
   summary: "system calls, each one or summed up",
   config: {
-    snoop_syscall: { enum: ["bpf", "bcc", null, "None"], default: null },
-    syscall_output_file: { ...fileName, default: "syscall.csv" },
+    ...keys.config,
     syscall_filter: {
       type: ["array", "null"],
       items: { type: ["string", "integer"] },
@@ -30,14 +31,15 @@ export default defineModule<Options>({
       description: "A row per entry and return, or a row per tick, process and call.",
     },
   },
-  fileKey: "syscall_output_file",
+  fileKey: keys.fileKey,
   request(config) {
-    if ((config["snoop_syscall"] ?? "None") === "None") return undefined;
+    const file = keys.file(config);
+    if (file === undefined) return undefined;
     const filter = ((config["syscall_filter"] ?? []) as (string | number)[]).map(String);
     wantedBits(filter, new SyscallNames()); // an unknown name is refused with the configuration
     return {
       options: { filter, mode: (config["syscall_mode"] ?? "events") as Options["mode"] },
-      file: (config["syscall_output_file"] as string | undefined) ?? "syscall.csv",
+      file,
     };
   },
   columns: (options): readonly Column[] =>

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Owns: the table of processes, what the monitor is told at once, and adding a task to it.
+ * Owns not: when that happens (core/tree.bpf.c).
+ */
+#ifndef TREESNOOP_TREE_H
+#define TREESNOOP_TREE_H
+
+#include "drift.h"
+#include "events.h"
+
+struct process {
+  __u64 start_ns; /* CLOCK_MONOTONIC; when first seen for a process older than the run */
+  __u64 end_ns;   /* 0 while a thread is left */
+  __u64 cpu_ns;   /* at the end: what the kernel's scheduler accounted to it in its life */
+  __u32 pid;      /* tgid in the monitor's pid namespace; 0 where that namespace cannot see it */
+  __u32 parent;   /* serial number; 0 for a root */
+  __u32 threads;  /* alive now */
+  __s32 exit_code;
+  char comm[TASK_COMM_LEN];
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 65536);
+  __type(key, __u32);
+  __type(value, struct process);
+} processes SEC(".maps");
+
+enum life_kind { LIFE_EXEC = 1, LIFE_END = 2, LIFE_START = 3 };
+
+/* What the monitor must hear at once, in a ring of its own so that no flood of events delays it. */
+struct life_event {
+  __u32 kind;
+  __u32 process;
+  __u32 pid;
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 256 << 10);
+} life SEC(".maps");
+
+const volatile __u8 follow_children = 1;
+const volatile __u8 host_mode = 0;
+
+__u32 pidns_level = 0;  /* depth of the monitor's pid namespace */
+__u32 monitor_tgid = 0; /* in the initial namespace; never in the tree */
+__u32 root_pid = 0; /* the walk starts from this process, as the monitor's namespace numbers it */
+__u32 root_process = 0; /* its serial number, once found */
+__u32 last_process = 0; /* serial numbers given out */
+__u32 life_mask = 0;  /* bit per life_kind somebody waits for; the end of the root always counts */
+__u64 walk_found = 0; /* tasks the walk has added so far */
+__u64 processes_lost = 0; /* forks nobody could record: the table was full or memory short */
+
+static __always_inline __u32 pid_here(struct task_struct *task) {
+  struct pid *pid = BPF_CORE_READ(task, thread_pid);
+  struct upid numbers;
+
+  if (!pid || BPF_CORE_READ(pid, level) < pidns_level) return 0;
+  if (bpf_core_read(&numbers, sizeof(numbers), &pid->numbers[pidns_level])) return 0;
+  return numbers.nr;
+}
+
+static __always_inline void tell_life(__u32 kind, __u32 process, __u32 pid) {
+  struct life_event *event;
+
+  if (!(life_mask & (1 << kind)) && !(kind == LIFE_END && process == root_process)) return;
+  event = bpf_ringbuf_reserve(&life, sizeof(*event), 0);
+  if (!event) return; /* the monitor also looks at the table each tick: late, not lost */
+  event->kind = kind;
+  event->process = process;
+  event->pid = pid;
+  bpf_ringbuf_submit(event, BPF_RB_FORCE_WAKEUP);
+}
+
+static __always_inline void tell_identity(__u32 id, struct process *process) {
+  struct identity_event *event;
+
+  if (!streams_running) return;
+  event = event_reserve(IDENTITY_STREAM, id, sizeof(*event));
+  if (!event) return;
+  event->pid = process->pid;
+  __builtin_memcpy(event->comm, process->comm, TASK_COMM_LEN);
+  event_submit(event);
+}
+
+/* Adds the task to a process; the compare-and-swap decides between the fork hook and the walk. */
+static __always_inline struct thread *join(struct task_struct *task, __u32 id) {
+  struct thread *thread =
+      bpf_task_storage_get(&threads, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+  if (!thread) {
+    __sync_fetch_and_add(&processes_lost, 1);
+    return NULL;
+  }
+  if (thread->process) return NULL;
+  thread->tid = pid_here(task);
+  thread->since_ns = bpf_ktime_get_ns();
+  if (__sync_val_compare_and_swap(&thread->process, 0, id)) return NULL;
+  return thread;
+}
+
+static __always_inline __u32 create(struct task_struct *leader, __u32 parent) {
+  struct process process = {.start_ns = bpf_ktime_get_ns(), .parent = parent};
+  __u32 id = __sync_fetch_and_add(&last_process, 1) + 1;
+
+  process.pid = pid_here(leader);
+  /* A leader that has left while its threads run on keeps its entry, not its place in the count. */
+  process.threads = BPF_CORE_READ(leader, exit_state) ? 0 : 1;
+  BPF_CORE_READ_STR_INTO(&process.comm, leader, comm);
+  if (bpf_map_update_elem(&processes, &id, &process, BPF_NOEXIST)) {
+    __sync_fetch_and_add(&processes_lost, 1);
+    return 0;
+  }
+  if (!join(leader, id)) {
+    bpf_map_delete_elem(&processes, &id);
+    return 0;
+  }
+  tell_identity(id, &process);
+  tell_life(LIFE_START, id, process.pid);
+  return id;
+}
+
+#endif
