@@ -423,6 +423,16 @@ test("run.sh hands on arguments, input, folder and environment untouched", async
   assert.deepEqual(bare.environment, [`PATH=${environment.PATH ?? ""}`]);
 });
 
+test("run.sh tells what node is about to change: open files and ignored signals", async (t) => {
+  const c = await readyClone(t);
+  // as nohup and prlimit do it: in place, so that nobody can be asked later
+  const script = "ulimit -Hn 4096; ulimit -Sn 300; trap '' HUP USR1; exec \"$@\"";
+  const { inherited } = started(await execute(t, ["sh", "-c", script, "sh", c.path("run.sh"), "true"]));
+  assert.equal(inherited, "300,0000000000000201");
+  const plain = started(await execute(t, ["sh", "-c", 'ulimit -n 77; exec "$@"', "sh", c.path("run.sh"), "true"]));
+  assert.equal(plain.inherited, "77,0000000000000000");
+});
+
 test("run.sh works through symbolic links, relative names, PATH and folders with spaces", async (t) => {
   const c = await readyClone(t);
   const moved = new Clone(t, `${c.folder} with spaces`);
@@ -484,7 +494,8 @@ test("without root, run.sh goes through sudo and passes the user's environment i
   const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
   const environment = [`PATH=${dirname(realpathSync(process.execPath))}:${path}`, `TMPDIR=${temporary}`, "odd.name=1", "MULTI=a\nb", "EMPTY=", "LD_PRELOAD="];
   const outcome = await asNobody(t, "nobody ALL=(ALL) NOPASSWD: ALL", environment, [c.path("run.sh"), "-q", "cmd", "--help", "a b"]);
-  const { args, uid, environment: passed, input, mode, owner } = started(outcome);
+  const { args, inherited, uid, environment: passed, input, mode, owner } = started(outcome);
+  assert.match(inherited ?? "", /^\d+,0{16}$/);
   assert.deepEqual(args.slice(2), ["-q", "cmd", "--help", "a b"]);
   assert.deepEqual([args[0], dirname(args[1] ?? "")], ["--user-environment", temporary]);
   assert.deepEqual({ uid, mode, owner, input }, { uid: 0, mode: 0o600, owner: nobody, input: "typed" });

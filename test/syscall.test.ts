@@ -8,7 +8,7 @@
 // stopped is still that call.) *Two runs*: the program alone under treesnoop and alone under strace, so that
 // nobody else holds it; only for programs that do the same thing twice.
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import type { Row, Table } from "./support/csv.js";
@@ -297,13 +297,9 @@ test("what the ring could not hold is counted, to the event", async (t) => {
   const run = new Run(t, {
     config: only,
     input: "open",
-    command: ["sh", "-c", `read line; exec ${calls.join(" ")}`],
+    command: ["sh", "-c", `echo ready $$; read line; exec ${calls.join(" ")}`],
   });
-  await until("run.json", () => existsSync(run.path("run.json")) && run.record().state === "running");
-  const target = await until("the target", async () => {
-    const { stdout } = await execute(t, ["pgrep", "-P", run.pid.toString(), "-x", "sh"]);
-    return stdout === "" ? undefined : Number(stdout);
-  });
+  const target = Number((await run.says(/ready (\d+)\n/))[1]);
   run.child.kill("SIGSTOP");
   run.write("go\n");
   await until("dd to be done", () => /^State:\s+Z/m.test(readFileSync(`/proc/${target}/status`, "utf8")));

@@ -111,8 +111,11 @@ export class ModuleRun {
     }
   }
 
-  get running(): boolean {
-    return this.#work !== undefined;
+  /** It could not be started. */
+  discard(error: unknown): void {
+    this.record.state = "failed";
+    this.record.reason = describe(error);
+    this.#file.close();
   }
 
   begin(): void {

@@ -13,15 +13,14 @@ import { monotonicNs } from "./clock.js";
 import { ConfigWatch } from "./config-watch.js";
 import { type Config, effective } from "./config.js";
 import { describe } from "./errors.js";
-import { host } from "./host.js";
 import type { Log } from "./log.js";
-import type { Module, Request } from "./module.js";
-import { type Folder, ModuleRun } from "./module-run.js";
+import type { Module } from "./module.js";
+import type { Folder } from "./module-run.js";
+import { ModuleSet } from "./module-set.js";
 import { invokingUser, makeFolder } from "./output-file.js";
 import { aim, checkHost, configure, loadObject, numberStreams, type Aim } from "./prepare.js";
 import { RunFile, type RunRecord } from "./run-record.js";
 import { Scope } from "./scope.js";
-import { Shared } from "./shared.js";
 import { Interruptions } from "./signals.js";
 import { statusLine, summary } from "./status.js";
 import { Streams } from "./streams.js";
@@ -67,9 +66,7 @@ export async function runSession(
 class Session {
   readonly #invocation: Invocation;
   readonly #modules: readonly Module[];
-  readonly #numbers: ReadonlyMap<Module, number>;
   readonly #aim: Aim;
-  readonly #bpf: Bpf;
   readonly #log: Log;
   readonly #folder: Folder;
   readonly #runFile: RunFile;
@@ -77,8 +74,7 @@ class Session {
   readonly #tree: Tree;
   readonly #streams: Streams;
   readonly #scope: Scope;
-  readonly #shared = new Shared();
-  readonly #runs = new Map<Module, { run: ModuleRun; release: () => void }>();
+  readonly #runs: ModuleSet;
   readonly #statistics = enableRunTimeStatistics();
   readonly #interruptions: Interruptions;
   readonly #watch: ConfigWatch;
@@ -98,9 +94,7 @@ class Session {
     this.#invocation = invocation;
     this.#config = config;
     this.#modules = modules;
-    this.#numbers = numbers;
     this.#aim = aimed;
-    this.#bpf = bpf;
     this.#log = log;
     const dir = path.resolve(config.outputDir);
     this.#folder = { dir, overwrite: invocation.overwrite, owner: invokingUser() };
@@ -133,13 +127,24 @@ class Session {
           ? { command: invocation.command[0] ?? "", env: aimed.env }
           : undefined,
     });
+    this.#runs = new ModuleSet({
+      modules,
+      numbers,
+      bpf,
+      tree: this.#tree,
+      streams: this.#streams,
+      scope: this.#scope,
+      folder: this.#folder,
+      record: this.#record,
+      log,
+    });
     this.#interruptions = new Interruptions(aimed.target);
     this.#watch = new ConfigWatch(invocation.config, modules, log);
   }
 
   async start(): Promise<void> {
     this.#tree.mark(this.#aim.target?.pid);
-    for (const [module, request] of this.#config.requests) await this.#switchOn(module, request, true);
+    for (const [module, request] of this.#config.requests) await this.#runs.start(module, request);
     this.#tree.goLast();
     const target = this.#aim.target;
     if (target instanceof Attached) {
@@ -151,7 +156,7 @@ class Session {
       if (this.#tree.root === 0 || ended !== undefined) target.end(ended ?? 0);
     }
     this.#save();
-    for (const { run } of this.#runs.values()) run.begin();
+    this.#runs.begin();
     this.#started = monotonicNs();
     await target?.go();
   }
@@ -178,7 +183,7 @@ class Session {
     }
     if (reason === "exited") await this.#settled();
     await this.#tick();
-    this.#switchAllOff();
+    this.#runs.stop();
     if (reason === "time" && target instanceof Launched) {
       // The duration is over, the target is not: it goes on unwatched, and its exit code is awaited.
       await this.#detach();
@@ -198,85 +203,29 @@ class Session {
     }
   }
 
-  async #switchOn(module: Module, request: Request<unknown>, first: boolean): Promise<void> {
-    const folder = first ? this.#folder : { ...this.#folder, overwrite: false };
-    const number = this.#numbers.get(module) ?? 0;
-    const run = new ModuleRun(module, request, folder, this.#streams, number, this.#log);
-    const { context, release } = this.#shared.contextFor(this.#bpf, this.#scope, (sentence) => {
-      this.#record.warnings.push(sentence);
-      this.#log.note(sentence);
-    });
-    this.#runs.set(module, { run, release });
-    const before = this.#record.modules[module.name];
-    if (before) {
-      const until = new Date().toISOString();
-      this.#record.modules[`${module.name} until ${until}`] = before;
-    }
-    this.#record.modules[module.name] = run.record;
-    try {
-      await run.start(context, this.#tree.read());
-    } catch (error) {
-      release();
-      this.#runs.delete(module);
-      if (first) throw error;
-      run.record.state = "failed";
-      run.record.reason = describe(error);
-      this.#log.error(`${module.name} cannot be switched on: ${describe(error)}`);
-    }
-  }
-
-  #switchOff(module: Module): void {
-    const entry = this.#runs.get(module);
-    if (!entry) return;
-    entry.run.stop("stopped");
-    entry.release();
-    this.#runs.delete(module);
-  }
-
-  #switchAllOff(): void {
-    for (const module of [...this.#runs.keys()].reverse()) this.#switchOff(module);
-  }
-
   /** Takes over an edited config.json: what stayed the same keeps running, with its counts. */
   async #reconfigure(): Promise<void> {
     const fresh = this.#watch.take();
     if (!fresh) return;
-    const was = this.#config;
     this.#config = {
       ...fresh,
       interval: this.#invocation.interval ?? fresh.interval,
-      outputDir: was.outputDir,
-      traceMultiprocess: was.traceMultiprocess,
+      // What the BPF object was loaded with, and where the files are, stays for the run.
+      outputDir: this.#config.outputDir,
+      traceMultiprocess: this.#config.traceMultiprocess,
     };
     this.#record.config = effective(this.#config, this.#modules);
-    for (const module of this.#modules) {
-      const request = fresh.requests.get(module);
-      const entry = this.#runs.get(module);
-      if (!request) {
-        this.#switchOff(module);
-        continue;
-      }
-      if (entry && JSON.stringify(entry.run.request.options) === JSON.stringify(request.options)) {
-        if (entry.run.request.file !== request.file) entry.run.moveTo(request);
-        continue;
-      }
-      this.#switchOff(module);
-      const missing = host.missing(module.needs(request.options));
-      if (missing) this.#log.error(`${module.name} cannot be switched on: ${missing.reason}`);
-      else await this.#switchOn(module, request, false);
-    }
+    await this.#runs.change(fresh.requests);
     this.#tree.goLast();
   }
 
   async #tick(): Promise<void> {
     const processes = this.#tree.read();
     const ended = processes.filter((process) => process.ended);
-    const runs = [...this.#runs.values()].map(({ run }) => run);
     // Events first: an ended process is in the table only after its last event is in the ring.
     this.#streams.drain();
-    await Promise.all(runs.map((run) => run.tick(processes)));
-    for (const run of runs) run.forget(ended);
-    this.#shared.forget(ended);
+    await this.#runs.tick(processes);
+    this.#runs.forget(ended);
     this.#streams.forget(ended);
     this.#tree.forget(ended);
     this.#record.ticks++;
@@ -291,7 +240,7 @@ class Session {
   }
 
   #save(): void {
-    for (const { run } of this.#runs.values()) run.account();
+    this.#runs.account();
     this.#record.processes_lost = this.#tree.lost();
     const { user, system } = process.cpuUsage();
     this.#record.monitor.cpu_ms = (user + system) / 1e3;
@@ -314,7 +263,7 @@ class Session {
   }
 
   async #detach(): Promise<void> {
-    this.#switchAllOff();
+    this.#runs.stop();
     this.#streams.close();
     this.#tree.close();
     this.#statistics.close();

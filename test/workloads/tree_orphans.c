@@ -6,6 +6,7 @@
  * target ends at once. Prints `<role> PID CPU_US` per process (CPU as getrusage says just before
  * its exit; 0 where it was not measured). */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,6 @@ static void say(const char *role, long long used) {
 int main(int argc, char **argv) {
   if (argc < 2) return 2;
   int ends[2];
-  char byte;
   if (pipe(ends) != 0) return 1;
   say("target", 0);
   pid_t child = fork();
@@ -43,10 +43,11 @@ int main(int argc, char **argv) {
     close(ends[0]);
     if (fork() == 0) {
       while (getppid() == middle) usleep(1000);
+      pid_t self = getpid();
+      if (strcmp(argv[1], "outlive") == 0) say("orphan", 0);
+      if (write(ends[1], &self, sizeof self) < 0) _exit(1);
       setsid();
       if (strcmp(argv[1], "outlive") == 0) {
-        say("orphan", 0);
-        close(ends[1]);
         close(STDOUT_FILENO); /* whoever reads the target's output must not wait for the orphan */
         close(STDERR_FILENO);
         usleep((useconds_t)atoi(argv[2]) * 1000);
@@ -68,6 +69,12 @@ int main(int argc, char **argv) {
   }
   close(ends[1]);
   waitpid(child, NULL, 0);
-  if (read(ends[0], &byte, 1) != 0) return 1; /* end of file: the last orphan has closed its end */
+  pid_t orphan = 0;
+  if (read(ends[0], &orphan, sizeof orphan) != sizeof orphan) return 1;
+  if (strcmp(argv[1], "outlive") == 0) return 0;
+  /* Nobody's child can be waited for; it is gone when its pid is, and off the CPU a moment later.
+   */
+  while (kill(orphan, 0) == 0) usleep(1000);
+  usleep(20000);
   return 0;
 }

@@ -174,8 +174,8 @@ export class BtfData {
     };
     for (let at = start; at + 12 <= end; ) {
       const info = bytes.readUInt32LE(at + 4);
-      const kind = (info >>> 24) & 0x1f;
-      const count = info & 0xffff;
+      const kind = (info >>> 24) & 0x7f;
+      const count = info & 0xffffff;
       this.#raw.push({
         name: text(bytes.readUInt32LE(at)),
         kind,

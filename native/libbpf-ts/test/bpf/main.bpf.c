@@ -112,7 +112,12 @@ struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
   __uint(max_entries, 64);
   __type(key, __u32);
-  __type(value, struct { __u32 low; __u32 high; __u32 third; });
+  __type(
+      value, struct {
+        __u32 low;
+        __u32 high;
+        __u32 third;
+      });
 } per_cpu_hash SEC(".maps");
 
 struct {
@@ -153,7 +158,8 @@ struct emit_request {
   __u32 flags;
 };
 
-// Sends `records` packets to the first ring, every fourth one discarded instead, and one to the other.
+// Sends `records` packets to the first ring, every fourth one discarded instead, and one to the
+// other.
 SEC("syscall")
 int emit(struct emit_request *request) {
   for (__u32 i = 0; i < 1024; i++) {

@@ -1,0 +1,122 @@
+/**
+ * Owns: which modules are on, and the difference a new configuration makes to that.
+ * Owns not: what one of them does (module-run.ts), when ticks come (session.ts).
+ */
+import type { Bpf } from "./bpf.js";
+import { describe } from "./errors.js";
+import { host } from "./host.js";
+import type { Log } from "./log.js";
+import type { Module, Process, Request, Scope } from "./module.js";
+import { type Folder, ModuleRun } from "./module-run.js";
+import type { RunRecord } from "./run-record.js";
+import { Shared } from "./shared.js";
+import type { Streams } from "./streams.js";
+import type { Tree } from "./tree.js";
+
+/** What every module of the run is given. */
+export interface Surroundings {
+  readonly modules: readonly Module[];
+  /** Numbers of the streams. */
+  readonly numbers: ReadonlyMap<Module, number>;
+  readonly bpf: Bpf;
+  readonly tree: Tree;
+  readonly streams: Streams;
+  readonly scope: Scope;
+  readonly folder: Folder;
+  readonly record: RunRecord;
+  readonly log: Log;
+}
+
+export class ModuleSet {
+  readonly #around: Surroundings;
+  readonly #shared = new Shared();
+  readonly #running = new Map<Module, { run: ModuleRun; release: () => void }>();
+
+  constructor(around: Surroundings) {
+    this.#around = around;
+  }
+
+  /** Switches a module on at the beginning of the run; its failure ends the run. */
+  async start(module: Module, request: Request<unknown>): Promise<void> {
+    await this.#switchOn(module, request, this.#around.folder);
+  }
+
+  /** Goes over to other requests. What is asked for as before keeps running; a failure is reported. */
+  async change(requests: ReadonlyMap<Module, Request<unknown>>): Promise<void> {
+    const { modules, folder, log } = this.#around;
+    for (const module of modules) {
+      const request = requests.get(module);
+      const run = this.#running.get(module)?.run;
+      if (request && run && sameOptions(run.request, request)) {
+        if (run.request.file !== request.file) run.moveTo(request);
+        continue;
+      }
+      this.#switchOff(module);
+      if (!request) continue;
+      try {
+        const missing = host.missing(module.needs(request.options));
+        if (missing) throw new Error(missing.reason);
+        // Never over the file this run has written before.
+        await this.#switchOn(module, request, { ...folder, overwrite: false });
+      } catch (error) {
+        log.error(`${module.name} cannot be switched on: ${describe(error)}`);
+      }
+    }
+  }
+
+  async #switchOn(module: Module, request: Request<unknown>, folder: Folder): Promise<void> {
+    const { numbers, bpf, tree, streams, scope, record, log } = this.#around;
+    const number = numbers.get(module) ?? 0;
+    const run = new ModuleRun(module, request, folder, streams, number, log);
+    const { context, release } = this.#shared.contextFor(bpf, scope, (sentence) => {
+      record.warnings.push(sentence);
+      log.note(sentence);
+    });
+    const before = record.modules[module.name];
+    if (before) record.modules[`${module.name} until ${new Date().toISOString()}`] = before;
+    record.modules[module.name] = run.record;
+    try {
+      await run.start(context, tree.read());
+      this.#running.set(module, { run, release });
+    } catch (error) {
+      run.discard(error);
+      release();
+      throw error;
+    }
+  }
+
+  #switchOff(module: Module): void {
+    const entry = this.#running.get(module);
+    if (!entry) return;
+    entry.run.stop("stopped");
+    entry.release();
+    this.#running.delete(module);
+  }
+
+  begin(): void {
+    for (const { run } of this.#running.values()) run.begin();
+  }
+
+  async tick(processes: readonly Process[]): Promise<void> {
+    await Promise.all([...this.#running.values()].map(({ run }) => run.tick(processes)));
+  }
+
+  forget(ended: readonly Process[]): void {
+    for (const { run } of this.#running.values()) run.forget(ended);
+    this.#shared.forget(ended);
+  }
+
+  /** Brings run.json's entries up to date. */
+  account(): void {
+    for (const { run } of this.#running.values()) run.account();
+  }
+
+  /** All off, in reverse order. */
+  stop(): void {
+    for (const module of [...this.#running.keys()].reverse()) this.#switchOff(module);
+  }
+}
+
+function sameOptions(a: Request<unknown>, b: Request<unknown>): boolean {
+  return JSON.stringify(a.options) === JSON.stringify(b.options);
+}
