@@ -121,11 +121,15 @@ test("network: pings beside each other: a reply is counted once, and only for th
   ] as const) {
     const noise = new Command(t, near.inside("ping", family, "-q", "-i", "0.002", "-s", "1000", address), { deadline: 60 });
     const ping = ["ping", family, "-q", "-c", "300", "-i", "0.002", "-s", "500", address].join(" ");
-    const { table } = await talk(t, near, ["sh", "-c", `${ping} & ${ping} & wait`]);
+    const { table, stdout } = await talk(t, near, ["sh", "-c", `${ping} & ${ping} & wait`]);
     noise.child.kill("SIGKILL");
     await noise.finished;
+    assert.equal([...stdout.matchAll(/300 packets transmitted, 300 received/g)].length, 2);
     const expected = 2 * 300 * (500 + headers);
-    agrees(bytes(table), { rx: expected, tx: expected });
+    const seen = bytes(table);
+    within(seen.tx, expected, 0.01, "sent bytes");
+    // Its filter is what ping installs when it has read a first reply to somebody else: a few it does receive.
+    within(seen.rx, expected, 0.05, "received bytes");
   }
 });
 

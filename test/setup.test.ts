@@ -426,7 +426,7 @@ test("run.sh hands on arguments, input, folder and environment untouched", async
 test("run.sh tells what node is about to change: open files and ignored signals", async (t) => {
   const c = await readyClone(t);
   // as nohup and prlimit do it: in place, so that nobody can be asked later
-  const script = "ulimit -Hn 4096; ulimit -Sn 300; trap '' HUP USR1; exec \"$@\"";
+  const script = "ulimit -Sn 300; ulimit -Hn 4096; trap '' HUP USR1; exec \"$@\"";
   const { inherited } = started(await execute(t, ["sh", "-c", script, "sh", c.path("run.sh"), "true"]));
   assert.equal(inherited, "300,0000000000000201");
   const plain = started(await execute(t, ["sh", "-c", 'ulimit -n 77; exec "$@"', "sh", c.path("run.sh"), "true"]));

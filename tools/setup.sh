@@ -115,6 +115,7 @@ find_missing() {
   need python3 python3 python3
   need curl curl curl
   need sudo sudo sudo
+  need '/usr/bin/python3 -c "import pandas"' python3-pandas python3-pandas
   need setpriv util-linux util-linux
   need top procps procps-ng
   need ip iproute2 iproute

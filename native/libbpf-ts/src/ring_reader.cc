@@ -150,8 +150,17 @@ Failure RingReader::StartNotifier(std::function<void()> notify) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { Watch(); });
+  // Not std::thread: that throws when the process may have no more threads.
+  int error = pthread_create(
+      &thread_, nullptr,
+      [](void* reader) -> void* {
+        static_cast<RingReader*>(reader)->Watch();
+        return nullptr;
+      },
+      this);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (error != 0) return Fail(error, "watch ring buffer", "", "no thread to watch it with");
+  running_ = true;
   return {};
 }
 
@@ -186,7 +195,8 @@ void RingReader::Rearm() {
 }
 
 void RingReader::Stop() {
-  if (!thread_.joinable()) return;
+  if (!running_) return;
+  running_ = false;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
@@ -195,7 +205,7 @@ void RingReader::Stop() {
   uint64_t one = 1;
   ssize_t wrote = write(wake_.get(), &one, sizeof one);
   (void)wrote;
-  thread_.join();
+  pthread_join(thread_, nullptr);
 }
 
 }  // namespace libbpf_ts

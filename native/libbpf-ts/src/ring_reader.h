@@ -5,7 +5,7 @@
 // One thread reads. A second one, started by StartNotifier, only looks: it never moves a position.
 #pragma once
 
-#include <atomic>
+#include <pthread.h>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +13,6 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 #include "failure.h"
 #include "fd.h"
@@ -66,7 +65,8 @@ class RingReader {
   size_t next_ring_ = 0;  // where the next Read starts, so that a full ring does not starve others
 
   std::function<void()> notify_;
-  std::thread thread_;
+  pthread_t thread_{};
+  bool running_ = false;
   std::mutex mutex_;
   std::condition_variable rearmed_;
   bool armed_ = true;
