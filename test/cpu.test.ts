@@ -418,8 +418,8 @@ describe("cpu/top", () => {
     const table = run.table("cpu.csv");
     const samples = readSamples(join(folder, "samples"));
     for (const row of table.rows) {
-      assert.equal(row.text("ON CPU"), "-1", row.toString());
-      assert.equal(row.text("OFF CPU"), "-1", row.toString());
+      assert.equal(row.number("ON CPU"), -1, row.toString());
+      assert.equal(row.number("OFF CPU"), -1, row.toString());
       assert.ok(row.number("CPU%") >= 0, row.toString());
     }
     let compared = 0;

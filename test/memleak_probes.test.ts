@@ -2,13 +2,14 @@
 // its thread, with the process's heap at that moment and the parameters as declared; and what is refused. Does not own: the
 // heap's own exactness (mem.test.ts).
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { copyFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { codeOf, libraryOf, untouched } from "./support/code.js";
 import type { Row, Table } from "./support/csv.js";
 import { scratch, workload } from "./support/paths.js";
-import { refused, Run } from "./support/run.js";
+import { Command, refused, Run } from "./support/run.js";
+import { until } from "./support/wait.js";
 
 const probed = workload("leak_probes");
 
@@ -185,13 +186,6 @@ test("memleak: in a child process, with the heap it inherited", async (t) => {
   assert.deepEqual(calls.map((row) => row.pid), [parent, parent, child, child, parent, parent]);
 });
 
-/** The file that the dynamic linker maps for a library. */
-function libraryOf(program: string, name: string): string {
-  const found = new RegExp(`\\s${name.replaceAll(".", "\\.")}\\S* => (\\S+)`).exec(execFileSync("ldd", [program], { encoding: "utf8" }))?.[1];
-  assert.ok(found !== undefined, `${name} of ${program}`);
-  return found;
-}
-
 test("memleak: a library's function", async (t) => {
   const { table, stdout } = await rowsOf(t, { probes: [`${libraryOf(probed, "libc.so")}:strdup`], parameters: "char *text", mode: "library" });
   const pid = Number(/^end main (\d+)/m.exec(stdout)?.[1]);
@@ -210,13 +204,7 @@ test("memleak: a library's function", async (t) => {
 test("memleak: bin:0xOFFSET, and a path relative to the working directory", async (t) => {
   const folder = scratch(t);
   copyFileSync(probed, join(folder, "copy of it"));
-  // nm says where the linker put it, readelf where in the file that is.
-  const address = Number.parseInt(/^([0-9a-f]+) t static_leaf$/m.exec(execFileSync("nm", [probed], { encoding: "utf8" }))?.[1] ?? "", 16);
-  const segment = [...execFileSync("readelf", ["-lW", probed], { encoding: "utf8" }).matchAll(/^\s+LOAD\s+0x([0-9a-f]+) 0x([0-9a-f]+) 0x[0-9a-f]+ 0x([0-9a-f]+)/gm)]
-    .map(([, offset, start, size]) => ({ offset: Number.parseInt(offset ?? "", 16), start: Number.parseInt(start ?? "", 16), size: Number.parseInt(size ?? "", 16) }))
-    .find(({ start, size }) => address >= start && address < start + size);
-  assert.ok(segment !== undefined);
-  const offset = `0x${(address - segment.start + segment.offset).toString(16)}`;
+  const offset = `0x${codeOf(probed, "static_leaf").offset.toString(16)}`;
   const run = new Run(t, { directory: folder, config: configuration([`./copy of it:${offset}`]), command: ["./copy of it", "recursion"] });
   const { stdout } = await run.quietly();
   const calls = run.table("leak.csv").rows.filter((row) => !row.isEnd);
@@ -371,10 +359,8 @@ test("memleak: functions that end in a jump to another share a frame and each ha
 });
 
 test("memleak: one function probed under its name and its offset has two pairs", async (t) => {
-  const address = /^([0-9a-f]+) t static_leaf$/m.exec(execFileSync("nm", [probed], { encoding: "utf8" }))?.[1] ?? "";
   const run = new Run(t, {
-    // The linker gives this small binary's code the same place in the file as in memory.
-    config: configuration([`${probed}:static_leaf`, `${probed}:0x${address.replace(/^0+/, "")}`]),
+    config: configuration([`${probed}:static_leaf`, `${probed}:0x${codeOf(probed, "static_leaf").offset.toString(16)}`]),
     command: [probed, "recursion"],
   });
   const { stdout } = await run.quietly();
@@ -459,5 +445,63 @@ test("memleak: a long text is there as declared, or refused with the limit", asy
     const text = entry?.text("s") ?? "";
     if (type === "char*") assert.ok(text.length >= 100 && "L".repeat(300).startsWith(text), `${type}: ${text.length} characters`);
     else assert.equal(text, "L".repeat(length), type);
+  }
+});
+
+/** A probed program that waits to be let go. */
+async function waiting(t: TestContext, mode: string): Promise<{ target: Command; pid: number }> {
+  const target = new Command(t, [probed, mode, "hold"]);
+  const [, pid] = await target.says(/^hold ready (\d+) /m);
+  return { target, pid: Number(pid) };
+}
+
+test("memleak: attached to a running process and its children to come", async (t) => {
+  const { target, pid } = await waiting(t, "child");
+  const run = new Run(t, { config: configuration([`${probed}:static_leaf`]), options: ["-p", pid.toString()] });
+  await until("the probes", () => !untouched(pid, codeOf(probed, "static_leaf")));
+  await until("the run", () => run.growing("leak.csv") !== undefined && run.record().state === "running");
+  process.kill(pid, "SIGUSR1");
+  const { stdout } = await target.finished;
+  await run.quietly();
+  const calls = run.table("leak.csv").rows.filter((row) => !row.isEnd);
+  compare(calls, statements(stdout));
+  changes(pairs(calls));
+});
+
+test("memleak: the target alone, when children are not to be followed", async (t) => {
+  const run = new Run(t, { config: { ...configuration([`${probed}:static_leaf`]), trace_multiprocess: false }, command: [probed, "child"] });
+  const { stdout } = await run.quietly();
+  const pid = Number(/^end main (\d+)/m.exec(stdout)?.[1]);
+  const table = run.table("leak.csv");
+  assert.deepEqual(table.pids(), new Set([pid]));
+  compare(table.rows.filter((row) => !row.isEnd), statements(stdout).filter(({ tid }) => tid === pid));
+});
+
+test("memleak: no breakpoint outside the tree, and none anywhere afterwards", async (t) => {
+  const places = [codeOf(probed, "static_leaf"), ...["malloc", "free"].map((name) => codeOf(libraryOf(probed, "libc.so"), name, true))];
+  const whole = (pid: number): boolean[] => places.map((place) => untouched(pid, place));
+  for (const end of ["its time is over", "it is interrupted", "it is killed"] as const) {
+    const outside = await waiting(t, "child");
+    const inside = await waiting(t, "child");
+    assert.deepEqual(whole(inside.pid), [true, true, true]);
+    const run = new Run(t, {
+      config: configuration([`${probed}:static_leaf`]),
+      options: ["-p", inside.pid.toString(), ...(end === "its time is over" ? ["-d", "2"] : [])],
+    });
+    await until("the probes", () => whole(inside.pid).every((is) => !is));
+    assert.deepEqual(whole(outside.pid), [true, true, true], "outside the tree, while it runs");
+    if (end !== "its time is over") {
+      await until("the run", () => run.growing("leak.csv") !== undefined);
+      run.child.kill(end === "it is killed" ? "SIGKILL" : "SIGINT");
+    }
+    await run.finished;
+    if (end !== "it is interrupted") {
+      // The kernel clears up after a killed monitor on its own time.
+      await until(`the probes to go when ${end}`, () => whole(inside.pid).every((is) => is));
+      process.kill(inside.pid, "SIGUSR1");
+      assert.equal((await inside.target.finished).code, 0);
+    }
+    process.kill(outside.pid, "SIGUSR1");
+    assert.equal((await outside.target.finished).code, 0);
   }
 });

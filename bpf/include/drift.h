@@ -14,7 +14,7 @@ struct task_struct___before_5_14 {
 } __attribute__((preserve_access_index));
 
 static __always_inline unsigned int task_state(struct task_struct *task) {
-  if (bpf_core_field_exists(task->__state)) return BPF_CORE_READ(task, __state);
+  if (bpf_core_field_exists(task->__state)) return task->__state; /* hot: no helper call */
   return BPF_CORE_READ((struct task_struct___before_5_14 *)task, state);
 }
 

@@ -48,6 +48,7 @@ __u64 leak_unmatched = 0; /* entries deeper than LEAK_FRAMES, returns whose entr
 
 static __always_inline void leak_header(struct leak_event *event, struct thread *thread,
                                         __u32 probe, __u8 action, struct leak_frame *now) {
+  event->event.ns = now->ns; /* the clock DURATION is taken from */
   event->tid = thread->tid;
   event->probe = probe;
   event->action = action;

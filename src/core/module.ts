@@ -9,7 +9,7 @@ export type { Scope } from "./scope.js";
 import { fileName } from "./config.js";
 export { RunError } from "./errors.js";
 export { host } from "./host.js";
-export { attachAll, Totals } from "./sampling.js";
+export { attachAll, Counters, Totals } from "./sampling.js";
 export { fileName };
 
 /** What a cell may hold; `undefined` and `""` are the empty cell. */

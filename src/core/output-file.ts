@@ -59,7 +59,7 @@ function timeInName(time: Date): string {
 }
 
 /** `cpu.csv` → `cpu.2026-11-20T10-15-00.csv`, by the time the old file was begun. */
-function keepOld(file: string): void {
+export function keepOld(file: string): void {
   const old = fs.lstatSync(file, { throwIfNoEntry: false });
   if (!old) return;
   const { dir, name, ext } = path.parse(file);

@@ -4,7 +4,7 @@
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { createFile, type Owner } from "./output-file.js";
+import { createFile, keepOld, type Owner, reasonOf } from "./output-file.js";
 
 export interface ModuleRecord {
   backend: string;
@@ -41,14 +41,15 @@ export class RunFile {
   readonly path: string;
   readonly #owner: Owner | undefined;
 
-  constructor(folder: string, overwrite: boolean, owner: Owner | undefined) {
+  /** An older run.json is put aside, and a folder that cannot be written is found out. */
+  constructor(folder: string, overwrite: boolean, owner: Owner | undefined, first: RunRecord) {
     this.path = path.join(folder, "run.json");
     this.#owner = owner;
-    // Takes the place now: an older run.json is kept, and a folder that cannot be written is found out.
-    fs.closeSync(createFile(this.path, overwrite, owner));
+    if (!overwrite) keepOld(this.path);
+    this.write(first);
   }
 
-  /** Errors are the caller's: a full disk must not end the run. */
+  /** @throws Error with the sentence; a full disk must not end the run, so that is the caller's. */
   write(record: RunRecord): void {
     const fresh = path.join(path.dirname(this.path), `.run.${String(process.pid)}.json`);
     const fd = createFile(fresh, true, this.#owner);
@@ -56,7 +57,7 @@ export class RunFile {
       fs.writeFileSync(fd, `${JSON.stringify(record, undefined, 2)}\n`); // all of it, or an error
     } catch (error) {
       fs.rmSync(fresh, { force: true });
-      throw error;
+      throw new Error(`run.json cannot be written: ${reasonOf(error)}.`);
     } finally {
       fs.closeSync(fd);
     }

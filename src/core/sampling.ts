@@ -1,9 +1,9 @@
 /**
- * Owns: what sampled modules share: attaching several programs as one, and turning running totals into
- * what happened since the last tick. Totals are never cleared in the kernel, since what comes between the
- * read and the clear would be lost.
+ * Owns: what sampled modules share: attaching several programs as one, reading the counters of a thousand
+ * processes cheaply, and turning running totals into what happened since the last tick. Totals are never
+ * cleared in the kernel, since what comes between the read and the clear would be lost.
  */
-import type { BpfMap, Link } from "libbpf-ts";
+import type { Link, LoadedObject } from "libbpf-ts";
 import type { Context, Process } from "./module.js";
 
 /** Attaches all or none; the function detaches in reverse order. */
@@ -22,34 +22,81 @@ export function attachAll(context: Context, programs: readonly string[]): () => 
   return detach;
 }
 
-/** Differences of the cumulative counters in a map of struct of integers, by process. */
-export class Totals<Value extends Readonly<Record<string, number>>> {
-  readonly #map: BpfMap<number, Value>;
-  #before: Map<number, Value>;
+/**
+ * The unsigned 64-bit fields of a map from u32 to a struct, without decoding all the rest into objects:
+ * an idle tick over a thousand processes must not be felt.
+ */
+export class Counters {
+  readonly #object: LoadedObject;
+  readonly #map: string;
+  readonly #offsets: readonly number[];
 
-  /** What the map holds now belongs to an earlier time the module was on. */
-  constructor(map: BpfMap<number, Value>) {
+  /** `struct` as in "struct cpu_total"; places are taken from the object's BTF. */
+  constructor(object: LoadedObject, map: string, struct: string, fields: readonly string[]) {
+    this.#object = object;
     this.#map = map;
-    this.#before = new Map(map.entries());
+    const { fields: known } = object.btf.decoder(struct);
+    this.#offsets = fields.map((name) => {
+      const field = known.find((each) => each.name === name);
+      if (field?.bitSize !== 64) throw new TypeError(`${struct} has no 64-bit field ${name}`);
+      return field.bitOffset / 8;
+    });
   }
 
-  /** What each process added since the last call. */
-  take(): Map<number, Value> {
-    const now = new Map(this.#map.entries());
-    const changes = new Map<number, Value>();
-    for (const [process, value] of now) {
-      const before = this.#before.get(process);
-      const change = Object.fromEntries(
-        Object.entries(value).map(([key, total]) => [key, total - (before?.[key] ?? 0)]),
-      );
-      changes.set(process, change as unknown as Value);
+  /** Calls back for each entry; the array is used again for the next. */
+  read(each: (key: number, values: Float64Array) => void): void {
+    const map = this.#object.map(this.#map);
+    const { count, keys, values } = map.entriesRaw();
+    const found = new Float64Array(this.#offsets.length);
+    for (let i = 0; i < count; i++) {
+      const base = i * map.valueSize;
+      for (const [index, offset] of this.#offsets.entries()) {
+        const at = base + offset;
+        found[index] = values.readUInt32LE(at) + values.readUInt32LE(at + 4) * 2 ** 32;
+      }
+      each(keys.readUInt32LE(i * 4), found);
     }
-    this.#before = now;
+  }
+
+  delete(keys: readonly number[]): void {
+    this.#object.map<number>(this.#map).deleteMany(keys);
+  }
+}
+
+/** What each process added to its cumulative counters since the last look. */
+export class Totals<Field extends string> {
+  readonly #fields: readonly Field[];
+  readonly #counters: Counters;
+  readonly #before = new Map<number, Float64Array>();
+
+  constructor(object: LoadedObject, map: string, struct: string, fields: readonly Field[]) {
+    this.#fields = fields;
+    this.#counters = new Counters(object, map, struct, fields);
+    this.take(); // what is there now belongs to an earlier time the module was on
+  }
+
+  /** By process; one that added nothing is not in it. */
+  take(): Map<number, Readonly<Record<Field, number>>> {
+    const changes = new Map<number, Readonly<Record<Field, number>>>();
+    this.#counters.read((process, now) => {
+      const before = this.#before.get(process);
+      if (before === undefined) this.#before.set(process, Float64Array.from(now));
+      const change = {} as Record<Field, number>;
+      let changed = false;
+      for (const [index, field] of this.#fields.entries()) {
+        const value = (now[index] ?? 0) - (before?.[index] ?? 0);
+        change[field] = value;
+        changed ||= value !== 0;
+      }
+      before?.set(now);
+      if (changed) changes.set(process, change);
+    });
     return changes;
   }
 
   forget(ended: readonly Process[]): void {
-    const ids = ended.map((process) => process.id).filter((id) => this.#before.delete(id));
-    this.#map.deleteMany(ids);
+    this.#counters.delete(
+      ended.map((process) => process.id).filter((process) => this.#before.delete(process)),
+    );
   }
 }

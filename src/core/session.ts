@@ -80,7 +80,7 @@ class Session {
   readonly #watch: ConfigWatch;
   #config: Config;
   #started = 0;
-  #runFileProblem = "";
+  #runFileProblem = false;
 
   constructor(
     invocation: Invocation,
@@ -99,7 +99,6 @@ class Session {
     const dir = path.resolve(config.outputDir);
     this.#folder = { dir, overwrite: invocation.overwrite, owner: invokingUser() };
     makeFolder(dir, this.#folder.owner);
-    this.#runFile = new RunFile(dir, invocation.overwrite, this.#folder.owner);
     this.#record = {
       version,
       kernel: os.release(),
@@ -116,6 +115,7 @@ class Session {
       modules: {},
       monitor: { cpu_ms: 0, peak_rss_kb: 0 },
     };
+    this.#runFile = new RunFile(dir, invocation.overwrite, this.#folder.owner, this.#record);
     this.#tree = new Tree(bpf);
     this.#streams = new Streams(bpf, (id) => this.#tree.find(id));
     this.#scope = new Scope(this.#tree, {
@@ -247,10 +247,9 @@ class Session {
     this.#record.monitor.peak_rss_kb = process.resourceUsage().maxRSS;
     try {
       this.#runFile.write(this.#record);
-      this.#runFileProblem = "";
     } catch (error) {
-      if (this.#runFileProblem === "") this.#log.error(describe(error));
-      this.#runFileProblem = describe(error);
+      if (!this.#runFileProblem) this.#log.error(describe(error));
+      this.#runFileProblem = true;
     }
   }
 

@@ -3,7 +3,7 @@
  * hearing of starts, execs and ends at once.
  * Owns not: membership itself, which lives in the kernel (bpf/core/tree.bpf.c).
  */
-import { type BpfMap, type Link, RingBuffer } from "libbpf-ts";
+import { type BpfMap, type Link, type RecordDecoder, RingBuffer } from "libbpf-ts";
 import type { Bpf } from "./bpf.js";
 import type { BpfParts, Process } from "./module.js";
 
@@ -48,6 +48,8 @@ function processOf(id: number, record: ProcessRecord): Process {
 export class Tree {
   readonly #bpf: Bpf;
   readonly #table: BpfMap<number, ProcessRecord>;
+  readonly #decoder: RecordDecoder<ProcessRecord>;
+  readonly #known = new Map<number, { bytes: Buffer; process: Process }>();
   readonly #listeners = new Map<(event: LifeEvent) => void, readonly number[]>();
   readonly #ring: RingBuffer;
   #links: Link[] = [];
@@ -58,6 +60,7 @@ export class Tree {
   constructor(bpf: Bpf) {
     this.#bpf = bpf;
     this.#table = bpf.object.map<number, ProcessRecord>("processes");
+    this.#decoder = bpf.object.btf.decoder<ProcessRecord>("struct process");
     this.#ring = new RingBuffer([bpf.object.map("life")], { onReadable: () => { this.#hear(); } });
     bpf.object.program("tree_introduce").testRun();
     for (const name of ["tree_newtask", "tree_rename", "tree_exec"]) this.#links.push(bpf.attach(name));
@@ -89,7 +92,21 @@ export class Tree {
 
   /** Every process in the kernel's table, the ended ones included. */
   read(): Process[] {
-    return this.#table.entries().map(([id, record]) => processOf(id, record));
+    const { count, keys, values } = this.#table.entriesRaw();
+    const size = this.#table.valueSize;
+    const read: Process[] = [];
+    for (let i = 0; i < count; i++) {
+      const id = keys.readUInt32LE(i * 4);
+      const bytes = values.subarray(i * size, (i + 1) * size);
+      let known = this.#known.get(id);
+      // Decoded anew only when something in it has changed.
+      if (!known?.bytes.equals(bytes)) {
+        known = { bytes: Buffer.from(bytes), process: processOf(id, this.#decoder.decode(bytes)) };
+        this.#known.set(id, known);
+      }
+      read.push(known.process);
+    }
+    return read;
   }
 
   find(id: number): Process | undefined {
@@ -105,6 +122,7 @@ export class Tree {
 
   /** Ended processes whose last row is written. */
   forget(ended: readonly Process[]): void {
+    for (const process of ended) this.#known.delete(process.id);
     this.#table.deleteMany(ended.map((process) => process.id));
   }
 

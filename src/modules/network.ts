@@ -19,11 +19,6 @@ const columns = [
   { name: "TX_KB", type: "number", unit: "KB", digits: 3, description: "sent; 1 KB = 1024 B" },
 ] as const satisfies readonly Column[];
 
-interface NetworkTotal extends Readonly<Record<string, number>> {
-  readonly rx_bytes: number;
-  readonly tx_bytes: number;
-}
-
 /** Who holds a socket must be known before its first packet: these are attached first. */
 const ownership = ["owner_create", "owner_release", "owner_send", "owner_receive"];
 const packets = ["network_ingress", "network_egress", "network_raw"];
@@ -53,7 +48,10 @@ export default defineModule<null>({
     host.kernelFunction("bpf_cast_to_kern_ctx"),
   ],
   start(context) {
-    const totals = new Totals<NetworkTotal>(context.map("network_totals"));
+    const totals = new Totals(context.object, "network_totals", "struct network_total", [
+      "rx_bytes",
+      "tx_bytes",
+    ]);
     const counters = ["network_lost", "owner_lost"].map((name) => context.object.variable<number>(name));
     const lost = (): number => counters.reduce((sum, counter) => sum + counter.get(), 0);
     const lostBefore = lost();

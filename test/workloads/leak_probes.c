@@ -5,6 +5,8 @@
 //
 // A call is stated *around* the function, by its caller: "call NAME TID BYTES BLOCKS" before it and
 // "back NAME TID BYTES BLOCKS RETURN" after it. A call left by longjmp has no "back".
+//
+// Usage: leak_probes WHAT [hold] ; with hold it waits for SIGUSR1 first.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <setjmp.h>
@@ -223,6 +225,7 @@ static void call_library(void) {
 int main(int count, char **arguments) {
   const char *what = count > 1 ? arguments[1] : "recursion";
   prepare_holds();
+  if (count > 2) hold("ready");
   if (strcmp(what, "recursion") == 0) {
     call("recurse");
     int sum = recurse(59);

@@ -8,13 +8,17 @@
 //   net_peer prefork ADDRESS PORT CHILDREN       listens, forks; each child accepts one connection
 //   net_peer handover ADDRESS PORT               accepts one connection, forks, and leaves it to the child
 //   net_peer loopback ADDRESS PORT COUNT SIZE    a child serves UDP echo, the parent is its client
+//   net_peer ping ADDRESS ID COUNT SIZE          echo requests from a raw socket that filters by ID from the start
 //
 // A TCP request is two 64-bit numbers in host order: how many bytes the server is to send, and how many the client will.
 // "done ROLE PID SENT RECEIVED" states payload bytes (datagrams for UDP) of one process.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <netinet/icmp6.h>
 #include <netinet/in.h>
+#include <netinet/ip_icmp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -246,6 +250,42 @@ static void loopback(const struct place *place, long count, size_t size) {
   waitpid(child, NULL, 0);
 }
 
+// ping(8) installs such a filter only when it has read a reply to somebody else; this one never reads any.
+static void ping(const struct place *place, int id, long count, size_t size) {
+  int four = place->family == AF_INET;
+  // A raw IPv4 socket is handed the IP header as well.
+  struct sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, four ? 20 : 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, four ? ICMP_ECHOREPLY : ICMP6_ECHO_REPLY, 0, 3),
+      BPF_STMT(BPF_LD | BPF_H | BPF_ABS, four ? 24 : 4),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)id, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0xffff),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+  };
+  struct sock_fprog filter = {sizeof code / sizeof code[0], code};
+  struct place there = *place;
+  if (four) ((struct sockaddr_in *)&there.address)->sin_port = 0;
+  else ((struct sockaddr_in6 *)&there.address)->sin6_port = 0;
+  int fd = socket(place->family, SOCK_RAW | SOCK_CLOEXEC, four ? (int)IPPROTO_ICMP : (int)IPPROTO_ICMPV6);
+  if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) != 0) die("raw socket");
+  struct icmphdr *request = (struct icmphdr *)buffer;
+  long sent = 0, received = 0;
+  for (long i = 0; i < count; i++) {
+    struct pollfd wait = {fd, POLLIN, 0};
+    memset(buffer, 0, sizeof *request + size);
+    request->type = four ? ICMP_ECHO : ICMP6_ECHO_REQUEST;
+    request->un.echo.id = htons((uint16_t)id);
+    request->un.echo.sequence = htons((uint16_t)i);
+    uint32_t sum = 0;  // for IPv6 the kernel does it
+    for (size_t k = 0; four && k < (sizeof *request + size) / 2; k++) sum += ((uint16_t *)buffer)[k];
+    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+    request->checksum = four ? (uint16_t)~sum : 0;
+    if (sendto(fd, buffer, sizeof *request + size, 0, (struct sockaddr *)&there.address, there.length) > 0) sent++;
+    if (poll(&wait, 1, 2000) == 1 && recv(fd, buffer, sizeof buffer, 0) > 0) received++;
+  }
+  say("done pinger %d %ld %ld\n", (int)getpid(), sent, received);
+}
+
 int main(int count, char **arguments) {
   sigset_t set;
   sigemptyset(&set);
@@ -262,6 +302,7 @@ int main(int count, char **arguments) {
   else if (strcmp(mode, "prefork") == 0) prefork(&place, (int)first);
   else if (strcmp(mode, "handover") == 0) handover(&place);
   else if (strcmp(mode, "loopback") == 0) loopback(&place, first, (size_t)second);
+  else if (strcmp(mode, "ping") == 0) ping(&place, atoi(arguments[3]), first, (size_t)second);
   else return 2;
   return 0;
 }

@@ -128,7 +128,7 @@ function structCodec(type: StructType, mode: Int64Mode): Codec {
           );
         }
       }
-      const missing = missingNames(type, given);
+      const missing = given.size === names.size ? [] : missingNames(type, given);
       if (missing.length > 0) {
         throw new TypeError(`${path}: ${typeName(type)} also needs ${missing.join(", ")}`);
       }

@@ -77,6 +77,10 @@ function toInteger(value: unknown, bits: number, signed: boolean, path: string):
 }
 
 function writeBytes(bytes: Buffer, offset: number, size: number, value: bigint): void {
+  if (size === 8) {
+    bytes.writeBigUInt64LE(BigInt.asUintN(64, value), offset);
+    return;
+  }
   let rest = BigInt.asUintN(size * 8, value);
   for (let index = 0; index < size; index++) {
     bytes[offset + index] = Number(rest & 0xffn);
@@ -142,6 +146,10 @@ export function integerCodec(type: IntType, mode: Int64Mode): Codec {
     size,
     decode: integerReader(size, signed, mode),
     encode(value, bytes, offset, path) {
+      if (size === 4 && typeof value === "number" && (signed ? value | 0 : value >>> 0) === value) {
+        bytes.writeInt32LE(value | 0, offset); // nearly every key: no bigints on the way
+        return;
+      }
       writeBytes(bytes, offset, size, toInteger(value, size * 8, signed, path));
     },
   };

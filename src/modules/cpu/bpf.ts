@@ -4,20 +4,13 @@
 import { attachAll, type Context, type Sampler, type Tick, Totals } from "../../core/module.js";
 import { type CpuRow, withinBounds } from "./table.js";
 
-interface CpuTotal extends Readonly<Record<string, number>> {
-  readonly on_ns: number;
-  readonly alive_ns: number;
-  readonly wait_ns: number;
-  readonly voluntary: number;
-  readonly involuntary: number;
-}
-
-const none: CpuTotal = { on_ns: 0, alive_ns: 0, wait_ns: 0, voluntary: 0, involuntary: 0 };
+const fields = ["on_ns", "alive_ns", "wait_ns", "voluntary", "involuntary"] as const;
+const none = { on_ns: 0, alive_ns: 0, wait_ns: 0, voluntary: 0, involuntary: 0 };
 
 export const cpuPrograms = ["cpu_last_switch", "cpu_walk"];
 
 export function startBpf(context: Context): Sampler {
-  const totals = new Totals<CpuTotal>(context.map("cpu_totals"));
+  const totals = new Totals(context.object, "cpu_totals", "struct cpu_total", fields);
   const carried = new Map<number, number>();
   const lost = context.object.variable<number>("cpu_lost");
   const lostBefore = lost.get();

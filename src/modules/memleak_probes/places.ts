@@ -87,12 +87,16 @@ function findPlace(text: string): Place {
   );
 }
 
-/** Each place once: two names may stand for the same code. */
+/** Two names may stand for the same code; which of them a row should show is not ours to choose. */
 export function findPlaces(texts: readonly string[]): Place[] {
   const places = new Map<string, Place>();
   for (const place of texts.map(findPlace)) {
     const key = `${fs.realpathSync(place.file)}:${String(place.offset)}`;
-    if (!places.has(key)) places.set(key, place);
+    const same = places.get(key);
+    if (same) {
+      throw refuse(`${JSON.stringify(same.text)} and ${JSON.stringify(place.text)} are the same place.`);
+    }
+    places.set(key, place);
   }
   return [...places.values()];
 }

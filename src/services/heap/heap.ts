@@ -6,10 +6,10 @@
 import * as fs from "node:fs";
 import * as os from "node:os";
 import { type BpfMap, elfInfo, elfSymbols, readCode } from "libbpf-ts";
-import { attachAll, type Context, type Process } from "../../core/module.js";
+import { attachAll, type Context, Counters, type Process } from "../../core/module.js";
 import { ProbeSites, type Site } from "../uprobes.js";
 import { isAllocator, observed, observedNames } from "./functions.js";
-import { commandFile, installedAllocators, mappedAllocators } from "./libraries.js";
+import { commandFile, firstFiles, installedAllocators, mappedFiles } from "./libraries.js";
 import { type Machine, probeOffset } from "./skip.js";
 
 export const heapParts = {
@@ -23,8 +23,8 @@ export interface HeapSize {
   readonly times: number;
 }
 
-/** How often processes are looked at for allocators that were not known before, ms. */
-const lookEvery = 200;
+/** When a process is looked at for allocators that were not known before: so long after an exec, ms. */
+const lookAfter = [5, 50, 500, 5000] as const;
 /** Code bytes decoded for a better place of a probe. */
 const prologue = 24;
 
@@ -36,19 +36,21 @@ export class Heap {
   readonly #probes: ProbeSites;
   readonly #detach: () => void;
   readonly #stopListening: () => void;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timers = new Set<NodeJS.Timeout>();
   readonly #processes: BpfMap<number, number>;
-  readonly #spaces: BpfMap<number, HeapSize>;
+  readonly #spaces: Counters;
   readonly #sweepAbove: number;
   /** Files looked at, by device and inode. */
   readonly #files = new Set<string>();
-  readonly #unexamined = new Set<number>();
   #running = false;
 
   constructor(context: Context) {
     this.#context = context;
     this.#processes = context.map<number>("heap_processes");
-    this.#spaces = context.map<HeapSize>("heap_spaces");
+    this.#spaces = new Counters(context.object, "heap_spaces", "struct heap_space", [
+      "size",
+      "times",
+    ]);
     this.#sweepAbove = context.map("heap_blocks").maxEntries / 8;
     this.#probes = new ProbeSites(context, {
       label: "heap",
@@ -62,23 +64,22 @@ export class Heap {
     this.#examine([
       ...(program === undefined ? [] : [program]),
       ...installedAllocators(scope.launch?.env ?? process.env),
-      ...scope.pids().flatMap(mappedAllocators),
+      ...scope.pids().flatMap(mappedFiles),
     ]);
     this.#running = true;
-    this.#stopListening = context.scope.onExec((event) => {
-      this.#examine([`/proc/${String(event.pid)}/exe`]);
-      this.#unexamined.add(event.pid);
+    this.#stopListening = scope.onExec(({ pid }) => {
+      this.#examine(firstFiles(pid));
+      for (const delay of lookAfter) this.#lookLater(pid, delay);
     });
-    this.#timer = setInterval(() => {
-      this.#look();
-    }, lookEvery).unref();
   }
 
-  /** Libraries of processes that executed a moment ago: the loader has mapped them by now. */
-  #look(): void {
-    const pids = [...this.#unexamined];
-    this.#unexamined.clear();
-    this.#examine(pids.flatMap(mappedAllocators));
+  /** The loader maps libraries a moment after exec, a program those it opens itself any time later. */
+  #lookLater(pid: number, delay: number): void {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      this.#examine(mappedFiles(pid));
+    }, delay).unref();
+    this.#timers.add(timer);
   }
 
   /** Probes those of the files that are allocators not seen before. */
@@ -124,11 +125,13 @@ export class Heap {
 
   /** Live heap by process, of those that have used the heap since the probes are in. */
   read(): Map<number, HeapSize> {
-    const spaces = new Map(this.#spaces.entries());
+    const spaces = new Map<number, HeapSize>();
+    this.#spaces.read((space, [size = 0, times = 0]) => spaces.set(space, { size, times }));
     const sizes = new Map<number, HeapSize>();
-    for (const [process, space] of this.#processes.entries()) {
-      const size = spaces.get(space);
-      if (size) sizes.set(process, size);
+    const { count, keys, values } = this.#processes.entriesRaw();
+    for (let i = 0; i < count; i++) {
+      const size = spaces.get(values.readUInt32LE(i * 4));
+      if (size) sizes.set(keys.readUInt32LE(i * 4), size);
     }
     return sizes;
   }
@@ -152,7 +155,7 @@ export class Heap {
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    for (const timer of this.#timers) clearTimeout(timer);
     this.#stopListening();
     this.#probes.stop();
     this.#detach();

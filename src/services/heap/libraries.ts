@@ -1,6 +1,6 @@
 /**
- * Owns: which files bring an allocator: those the loader would find, known before the target starts, and
- * those a process turns out to have mapped.
+ * Owns: which files may bring an allocator: those the loader would find, known before the target starts,
+ * and those a process turns out to have mapped.
  */
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
@@ -47,22 +47,27 @@ export function commandFile(command: string, env: NodeJS.ProcessEnv): string | u
     .find((file) => fs.statSync(file, { throwIfNoEntry: false })?.isFile() === true);
 }
 
-/**
- * Files of a running process that may hold an allocator: its program and likely libraries, as seen
- * through its own root (containers).
- */
-export function mappedAllocators(pid: number): string[] {
+/** Code files of a running process, as seen through its own root (containers). */
+export function mappedFiles(pid: number): string[] {
   const process = `/proc/${String(pid)}`;
   try {
     const maps = fs.readFileSync(`${process}/maps`, "utf8");
-    const program = fs.readlinkSync(`${process}/exe`);
-    const files = new Set(
-      [...maps.matchAll(/^\S+ r.x\S* \S+ \S+ [1-9]\d*\s+(\/.*)$/gm)].map(([, file]) => file ?? ""),
-    );
-    return [...files]
-      .filter((file) => file === program || likely.test(path.basename(file)))
-      .map((file) => `${process}/root${file}`);
+    const mapped = maps.matchAll(/^\S+ r.x\S* \S+ \S+ [1-9]\d*\s+(\/.*)$/gm);
+    return [...new Set([...mapped].map(([, file]) => `${process}/root${file ?? ""}`))];
   } catch {
     return []; // gone, or a kernel thread
+  }
+}
+
+/** What the loader will map first into a process that has just executed: its program, LD_PRELOAD. */
+export function firstFiles(pid: number): string[] {
+  const process = `/proc/${String(pid)}`;
+  try {
+    const environment = fs.readFileSync(`${process}/environ`, "utf8").split("\0");
+    const preload = environment.find((pair) => pair.startsWith("LD_PRELOAD="))?.slice(11) ?? "";
+    const libraries = preload.split(/[: ]/).filter((file) => file.startsWith("/"));
+    return [`${process}/exe`, ...libraries.map((file) => `${process}/root${file}`)];
+  } catch {
+    return [];
   }
 }
