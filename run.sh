@@ -47,7 +47,7 @@ while read -r ts_name ts_signals && [ "$ts_name" != SigIgn: ]; do :; done </proc
 
 if [ -z "$ts_root" ]; then
   grep -qzs '^PWD=' /proc/$$/environ || unset PWD # which sh adds
-  exec "$ts_node" --max-semi-space-size=2 "$ts_here/dist/main.js" --inherited "$ts_files,$ts_signals" "$@"
+  exec "$ts_node" --max-semi-space-size=2 --optimize-for-size "$ts_here/dist/main.js" --inherited "$ts_files,$ts_signals" "$@"
 fi
 
 if ! command -v sudo >/dev/null; then
@@ -61,5 +61,5 @@ sudo -n true 2>/dev/null || sudo -v || exit 3
 ts_file=$(mktemp) && cat /proc/$$/environ >"$ts_file" || exit 3
 # The real path, because what PATH names may be a wrapper that needs that environment.
 ts_node=$("$ts_node" -p process.execPath) || exit 3
-exec sudo -- "$ts_node" --max-semi-space-size=2 "$ts_here/dist/main.js" --inherited "$ts_files,$ts_signals" \
+exec sudo -- "$ts_node" --max-semi-space-size=2 --optimize-for-size "$ts_here/dist/main.js" --inherited "$ts_files,$ts_signals" \
   --user-environment "$ts_file" "$@"

@@ -57,7 +57,7 @@ export class RunFile {
       fs.writeFileSync(fd, `${JSON.stringify(record, undefined, 2)}\n`); // all of it, or an error
     } catch (error) {
       fs.rmSync(fresh, { force: true });
-      throw new Error(`run.json cannot be written: ${reasonOf(error)}.`);
+      throw new Error(`run.json cannot be written: ${reasonOf(error)}.`, { cause: error });
     } finally {
       fs.closeSync(fd);
     }

@@ -53,14 +53,11 @@ const special = /[",\r\n]/;
  * thousand processes would otherwise spend most of its time in the library looking for what to quote.
  */
 export function rows(columns: readonly Column[], table: readonly AnyRow[]): string {
+  const quotes = columns.map((column) => column.type === "text");
   let done = "";
   for (const row of table) {
-    let plain = true;
-    const cells = columns.map((column) => {
-      const cell = format(column, row[column.name]);
-      if (column.type === "text" && special.test(cell)) plain = false;
-      return cell;
-    });
+    const cells = columns.map((column) => format(column, row[column.name]));
+    const plain = !cells.some((cell, index) => quotes[index] && special.test(cell));
     done += plain ? `${cells.join(",")}\n` : lines([cells]);
   }
   return done;

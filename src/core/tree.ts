@@ -90,7 +90,7 @@ export class Tree {
     return found.get() > 0;
   }
 
-  /** Every process in the kernel's table, the ended ones included. */
+  /** Every process in the kernel's table, the ended ones included, in the order they were met. */
   read(): Process[] {
     const { count, keys, values } = this.#table.entriesRaw();
     const size = this.#table.valueSize;
@@ -106,7 +106,7 @@ export class Tree {
       }
       read.push(known.process);
     }
-    return read;
+    return read.sort((a, b) => a.id - b.id);
   }
 
   find(id: number): Process | undefined {
