@@ -10,6 +10,7 @@ import { describe, test } from "node:test";
 import type { Table } from "./support/csv.js";
 import { close, growth, readSamples, readWitness, within } from "./support/cpu_witness.js";
 import { root, scratch, workload } from "./support/paths.js";
+import { bpfObjects } from "./support/kernel.js";
 import { asNobody, Command, execute, program, refused, Run } from "./support/run.js";
 import { delay, until } from "./support/wait.js";
 
@@ -275,6 +276,25 @@ describe("launch", () => {
       .rows.filter((row) => !row.isEnd && row.text("SYSCALL") === "getpriority" && row.text("ACTION") === "0")
       .map((row) => row.number("TID"));
     assert.deepEqual(seen.sort(), said(stdout, "thread").sort());
+  });
+
+  test("--duration ends the watching; the target goes on, and its exit code is still the run's", async (t) => {
+    const run = new Run(t, {
+      config,
+      input: "open",
+      options: ["-d", "0.5"],
+      command: ["sh", "-c", "echo ready; read line; echo later; exit 4"],
+    });
+    await until("the watching to end", () => {
+      const path = run.path("cpu.csv");
+      return existsSync(path) && run.stdout !== "" && !bpfObjects(run.pid).includes("link");
+    });
+    const rows = run.table("cpu.csv").rows.length;
+    run.write("\n");
+    const { code, stdout, stderr } = await run.finished;
+    assert.deepEqual({ code, stdout, stderr }, { code: 4, stdout: "ready\nlater\n", stderr: "" });
+    assert.equal(run.table("cpu.csv").rows.length, rows, "nothing is written after it");
+    assert.equal(run.record().exit_code, 4);
   });
 
   test("pids are those of the monitor's pid namespace", async (t) => {
@@ -581,6 +601,17 @@ describe("the target is what the user's shell would have run", () => {
     assert.equal(spared(stdout), spared(bare.stdout));
     for (const name of ["cpu.csv", "run.json"])
       assert.equal(lstatSync(run.path(name)).uid, 65534, `${name} is that user's`);
+  });
+
+  test("what follows the command is the command's, without -- too", async (t) => {
+    const folder = scratch(t);
+    writeFileSync(join(folder, "config.json"), JSON.stringify(config));
+    const words = ["-p", "1", "--host", "--", "-c", "x", "modules"];
+    const command = ["sh", "-c", 'printf "%s\\n" "$@"', "sh", ...words];
+    const { code, stdout, stderr } = await execute(t, [...program, "-c", "config.json", ...command], {
+      directory: folder,
+    });
+    assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: `${words.join("\n")}\n`, stderr: "" });
   });
 
   test("stdin reaches it, stdout and stderr are its own", async (t) => {

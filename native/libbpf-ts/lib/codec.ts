@@ -104,6 +104,16 @@ function structCodec(type: StructType, mode: Int64Mode): Codec {
     byteOffset: Math.floor(field.bitOffset / 8),
   }));
   const names = new Set(slots.map((slot) => slot.name));
+  const checkNames = (given: string[], path: string): void => {
+    for (const name of given) {
+      if (names.has(name)) continue;
+      throw new TypeError(`${path}: ${typeName(type)} has no ${name}${suggestion(name, names)}`);
+    }
+    const missing = missingNames(type, new Set(given));
+    if (missing.length > 0) {
+      throw new TypeError(`${path}: ${typeName(type)} also needs ${missing.join(", ")}`);
+    }
+  };
   return {
     size: type.size,
     decode(bytes, offset) {
@@ -120,20 +130,12 @@ function structCodec(type: StructType, mode: Int64Mode): Codec {
         );
       }
       const record = value as Record<string, unknown>;
-      const given = new Set(Object.keys(record));
-      for (const name of given) {
-        if (!names.has(name)) {
-          throw new TypeError(
-            `${path}: ${typeName(type)} has no ${name}${suggestion(name, names)}`,
-          );
-        }
-      }
-      const missing = given.size === names.size ? [] : missingNames(type, given);
-      if (missing.length > 0) {
-        throw new TypeError(`${path}: ${typeName(type)} also needs ${missing.join(", ")}`);
-      }
+      const given = Object.keys(record);
+      let present = 0;
+      for (const slot of slots) if (Object.hasOwn(record, slot.name)) present++;
+      if (present !== given.length || present !== slots.length) checkNames(given, path);
       for (const slot of slots) {
-        if (!given.has(slot.name)) continue;
+        if (!Object.hasOwn(record, slot.name)) continue;
         slot.codec.encode(
           record[slot.name],
           bytes,

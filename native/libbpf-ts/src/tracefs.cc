@@ -127,10 +127,10 @@ Failure UprobeEvent::Define(const std::shared_ptr<Tracefs>& tracefs, const Defin
 Failure UprobeEvent::Include(int tid, bool* existed) {
   perf_event_attr attributes = TracepointAttributes(id_);
   attributes.inherit = 1;
-  // A context switch between two tasks that inherited the same events swaps their contexts instead of
-  // changing the events; the kernel's uprobe filter then takes one task's events for the other's and
-  // forgets the survivor when the other exits. Contexts with such a sample type are never swapped
-  // (perf_event_context_sched_out, since 6.13); older kernels answer EINVAL to it.
+  // A context switch between two tasks that inherited the same events swaps their contexts instead
+  // of changing the events; the kernel's uprobe filter then takes one task's events for the other's
+  // and forgets the survivor when the other exits. Contexts with such a sample type are never
+  // swapped (perf_event_context_sched_out, since 6.13); older kernels answer EINVAL to it.
   attributes.sample_type = PERF_SAMPLE_READ | PERF_SAMPLE_TID;
   Fd event;
   int error = OpenPerfEvent(&attributes, tid, -1, &event);
