@@ -2,10 +2,10 @@
 // every allocator; and close, in real programs, to what their allocator says. Does not own: probes on functions
 // (memleak_probes.test.ts).
 import assert from "node:assert/strict";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { execFileSync } from "node:child_process";
-import { copyFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { matches, minus, watchHolds, type Heap, type Watched } from "./support/holds.js";
 import { scratch, workload } from "./support/paths.js";
 import { Run } from "./support/run.js";
@@ -83,6 +83,26 @@ test("mem: an allocator of another name from a private folder, met while the pro
 
 test("mem: a static binary started by a shell, met while it runs", async (t) => {
   startsEmpty(await phasesOf(t, ["sh", "-c", `${workload("heap_musl")}; exit $?`], /heap_musl was met while running/));
+});
+
+test("mem: a program in a root of its own, with its own C library", async (t) => {
+  const folder = scratch(t);
+  const program = workload("heap_phases");
+  const needed = [...execFileSync("ldd", [program], { encoding: "utf8" }).matchAll(/(\/\S+) \(0x/g)].flatMap(([, file]) => (file === undefined ? [] : [file]));
+  assert.ok(needed.length >= 2, "libc and the loader");
+  // It starts /bin/true for us; any program that needs no more will do.
+  for (const [from, to] of [...needed.map((file) => [file, file]), [program, "/heap_phases"], ["/bin/true", "/bin/true"]] as const) {
+    mkdirSync(dirname(join(folder, to)), { recursive: true });
+    copyFileSync(from, join(folder, to));
+  }
+  startsEmpty(await phasesOf(t, ["chroot", folder, "/heap_phases"], /libc\S* was met while running/));
+});
+
+test("mem: a filter that kills for any unknown system call does not kill for ours", async (t) => {
+  const run = new Run(t, { config, command: [workload("heap_seccomp")] });
+  const { stdout } = await run.quietly();
+  const [, pid, bytes, blocks] = /^end main (\d+) (\d+) (\d+) /m.exec(stdout) ?? [];
+  assert.deepEqual(run.table("mem.csv").ends(Number(pid)).map((row) => [row.text("size(B)"), row.text("times")]), [[bytes, blocks]]);
 });
 
 const interpreter = `

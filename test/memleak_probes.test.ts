@@ -2,7 +2,8 @@
 // its thread, with the process's heap at that moment and the parameters as declared; and what is refused. Does not own: the
 // heap's own exactness (mem.test.ts).
 import assert from "node:assert/strict";
-import { copyFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { copyFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { codeOf, libraryOf, untouched } from "./support/code.js";
@@ -432,6 +433,47 @@ test("memleak: a long text is there as declared, or refused with the limit", asy
     if (type === "char*") assert.ok(text.length >= 100 && "L".repeat(300).startsWith(text), `${type}: ${text.length} characters`);
     else assert.equal(text, "L".repeat(length), type);
   }
+});
+
+test("memleak: a function that the loader chooses an implementation of is refused", async (t) => {
+  const libc = libraryOf(probed, "libc.so");
+  const run = new Run(t, { config: configuration([`${libc}:strlen`]), command: [probed, "recursion"] });
+  const outcome = await run.finished;
+  refused(outcome, 2, "strlen");
+  assert.equal(outcome.stdout, "", "nothing was launched");
+});
+
+test("memleak: a name that two functions have: both are probed, or neither", async (t) => {
+  const folder = scratch(t);
+  // The two return different things, so that the rows tell them apart.
+  const source = (name: string, value: number): string =>
+    `static __attribute__((noinline)) int twin(void) { __asm__ volatile(""); return ${value}; } int ${name}(void) { return twin(); }\n`;
+  writeFileSync(join(folder, "one.c"), source("one", 11));
+  writeFileSync(join(folder, "two.c"), `${source("two", 22)}int one(void); int main(void) { return one() + two() == 33 ? 0 : 1; }\n`);
+  execFileSync("cc", ["-O2", "-fno-optimize-sibling-calls", "-o", "twins", "one.c", "two.c"], { cwd: folder });
+  const run = new Run(t, { directory: folder, config: configuration(["./twins:twin"]), command: ["./twins"] });
+  const outcome = await run.finished;
+  if (outcome.code === 2) {
+    refused(outcome, 2, "twin", /0x[0-9a-f]+.*0x[0-9a-f]+/s);
+    return;
+  }
+  assert.deepEqual({ code: outcome.code, stderr: outcome.stderr }, { code: 0, stderr: "" });
+  const returned = run.table("leak.csv").rows.filter((row) => !row.isEnd && row.number("ACTION") === 1);
+  assert.deepEqual(returned.map((row) => BigInt.asIntN(32, row.integer("RETURN"))), [11n, 22n]);
+});
+
+test("memleak: malloc itself as the probed function", async (t) => {
+  const { table } = await rowsOf(t, { probes: [`${libraryOf(probed, "libc.so")}:malloc`, `${libraryOf(probed, "libc.so")}:free`], mode: "tail", parameters: "size_t size" });
+  const found = pairs(table.rows.filter((row) => !row.isEnd));
+  changes(found);
+  assert.deepEqual(
+    found.map(({ entry, exit }) => [functionOf(exit), functionOf(exit) === "malloc" ? entry.integer("size") : 0n, exit.number("SIZE_CHANGE")]),
+    [
+      ["malloc", 41n, 41],
+      ["malloc", 555n, 555],
+      ["free", 0n, -555],
+    ],
+  );
 });
 
 /** A probed program that waits to be let go. */

@@ -20,16 +20,22 @@ export function invokingUser(env: NodeJS.ProcessEnv = process.env): Owner | unde
   return Number.isInteger(uid) && Number.isInteger(gid) && uid > 0 ? { uid, gid } : undefined;
 }
 
-/** Makes the folder and whatever lacks above it, each given to the owner. */
+/**
+ * Makes the folder and whatever lacks above it, each given to the owner. Step by step: Node's recursive
+ * mkdir never ends where a file system answers ENOENT to mkdir itself, as /proc does.
+ */
 export function makeFolder(folder: string, owner: Owner | undefined): void {
   try {
-    const first = fs.mkdirSync(folder, { recursive: true, mode: 0o755 });
-    if (first !== undefined && owner) {
-      for (let made = path.resolve(folder); made.length >= first.length; made = path.dirname(made)) {
-        fs.lchownSync(made, owner.uid, owner.gid);
-      }
+    const lacking: string[] = [];
+    for (let each = path.resolve(folder); !fs.existsSync(each); each = path.dirname(each)) {
+      lacking.push(each);
+    }
+    for (const each of lacking.reverse()) {
+      fs.mkdirSync(each, 0o755);
+      if (owner) fs.lchownSync(each, owner.uid, owner.gid);
     }
     fs.accessSync(folder, fs.constants.W_OK | fs.constants.X_OK);
+    if (!fs.statSync(folder).isDirectory()) throw new Error("it is not a folder");
   } catch (error) {
     throw errors.outputFolder(folder, reasonOf(error));
   }

@@ -30,6 +30,8 @@ interface Consumer {
 export class Streams {
   readonly #bpf: Bpf;
   readonly #ring: RingBuffer;
+  /** Records the ring can hold at most: each is a ring header of 8 bytes and at least a struct event. */
+  readonly #capacity: number;
   readonly #counts: BpfMap<number, StreamCount>;
   readonly #consumers = new Map<number, Consumer>();
   readonly #names = new Map<number, Identity>();
@@ -43,7 +45,9 @@ export class Streams {
     this.#bpf = bpf;
     this.#find = find;
     this.#counts = bpf.object.map<number, StreamCount>("stream_counts");
-    this.#ring = new RingBuffer([bpf.object.map("events")], {
+    const events = bpf.object.map("events");
+    this.#capacity = events.maxEntries / 24;
+    this.#ring = new RingBuffer([events], {
       onReadable: () => {
         this.#schedule();
       },
@@ -75,9 +79,12 @@ export class Streams {
     return { seen: now.seen - before.seen, lost: now.lost - before.lost };
   }
 
-  /** Reads everything there is, now. */
+  /**
+   * Reads everything there is, now; but no more than fits into the ring at once, since a program may
+   * fill it as fast as it is read.
+   */
   drain(): void {
-    while (this.#batch());
+    for (let left = this.#capacity; left > 0 && this.#batch(); left -= batchRecords);
   }
 
   forget(ended: readonly Process[]): void {

@@ -3,7 +3,7 @@
 // many bytes and blocks it holds. Does not own: comparing that with anything, nor which C library it is built with: one
 // heap_*.c for each includes this.
 //
-// Usage: heap_phases [no-pvalloc] ; it execs itself as "heap_phases after-exec".
+// Usage: heap_phases [no-pvalloc] ; named by its path, since it execs itself as "heap_phases after-exec".
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <pthread.h>
@@ -296,6 +296,6 @@ int main(int count, char **arguments) {
   keep(malloc(99999), 99999);
   hold("before-exec");
   char *next[] = {arguments[0], "after-exec", NULL};
-  execv("/proc/self/exe", next);
+  execv(arguments[0], next);
   die("execv");
 }
