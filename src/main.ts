@@ -1,33 +1,37 @@
 /**
- * treesnoop: parse → session → exit code. Everything else is in core.
+ * treesnoop: parse → session → exit code. Everything else is in core, which is only loaded here, so that
+ * even a build that cannot be loaded ends in one sentence.
  */
-import { parseArguments } from "./core/cli.js";
-import { describe, RunError } from "./core/errors.js";
-import { Log } from "./core/log.js";
-import { modulesReport } from "./core/modules-report.js";
-import { loadModules } from "./core/registry.js";
-import { runSession } from "./core/session.js";
-
 async function main(argv: readonly string[]): Promise<number> {
+  const { parseArguments } = await import("./core/cli.js");
+  const { RunError } = await import("./core/errors.js");
+  const { Log } = await import("./core/log.js");
   let log = new Log(process.stderr, false);
   try {
     const invocation = parseArguments(argv);
     if (!invocation) return 0;
     log = new Log(process.stderr, invocation.quiet);
+    const { loadModules } = await import("./core/registry.js");
     const modules = await loadModules();
     if (invocation.mode === "modules") {
+      const { modulesReport } = await import("./core/modules-report.js");
       process.stdout.write(modulesReport(modules));
       return 0;
     }
+    const { runSession } = await import("./core/session.js");
     return await runSession(invocation, modules, log);
   } catch (error) {
-    if (error instanceof RunError) {
-      log.error(error.message, error.hint);
-      return error.exitCode;
-    }
-    log.error(`unexpected failure: ${describe(error)}`, process.env["TREESNOOP_DEBUG"] ? String((error as Error).stack) : "");
-    return 3;
+    if (!(error instanceof RunError)) throw error;
+    log.error(error.message, error.hint);
+    return error.exitCode;
   }
 }
 
-process.exitCode = await main(process.argv.slice(2));
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  const sentence = error instanceof Error ? error.message.split("\n")[0] : String(error);
+  process.stderr.write(`treesnoop: unexpected failure: ${sentence ?? ""}\n`);
+  process.stderr.write("  If the build is not complete, run tools/setup.sh; else please report it.\n");
+  process.exitCode = 3;
+}

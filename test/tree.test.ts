@@ -509,6 +509,25 @@ describe("host", () => {
     assert.ok(compared >= 3);
   });
 
+  test("two host runs that feed each other with events still tick, end at a signal, end by --duration", async (t) => {
+    // Every row one of them writes is a system call the other one writes a row about: a flood without end.
+    const events = { ...config, snoop_syscall: "bpf", syscall_output_file: "syscall.csv" };
+    const first = new Run(t, { config: events, options: ["--host"], deadline: 30 });
+    const second = new Run(t, { config: events, options: ["--host", "-d", "2"], deadline: 30 });
+    await first.ticked("cpu.csv", 3);
+    assert.equal((await second.finished).code, 0);
+    assert.ok(second.table("cpu.csv").ticks().length >= 2);
+    first.child.kill("SIGINT");
+    assert.equal((await first.finished).code, 0);
+    for (const run of [first, second]) {
+      const { state, modules } = run.record();
+      assert.notEqual(state, "running");
+      assert.ok(modules.syscall?.events_seen !== undefined && modules.syscall.events_lost !== undefined);
+      const rows = run.table("syscall.csv").rows.filter((row) => !row.isEnd);
+      assert.equal(rows.length, modules.syscall.events_seen - modules.syscall.events_lost);
+    }
+  });
+
   test("--host ends at Ctrl-C with its files whole", async (t) => {
     const run = new Run(t, { config, options: ["--host"] });
     await run.ticked("cpu.csv", 3);

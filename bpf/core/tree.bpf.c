@@ -74,15 +74,6 @@ int BPF_PROG(tree_exec, struct task_struct *task) {
   return 0;
 }
 
-/* Of threads that are gone the signal struct keeps the sum; a process reaped already has none. */
-static __always_inline __u64 process_cpu_ns(struct task_struct *last) {
-  struct signal_struct *signal = BPF_CORE_READ(last, signal);
-
-  if (!signal) return BPF_CORE_READ(last, se.sum_exec_runtime);
-  return BPF_CORE_READ(signal, sum_sched_runtime) +
-         BPF_CORE_READ(last, group_leader, se.sum_exec_runtime);
-}
-
 /*
  * A process ends with the last switch away from its last thread, not at sched_process_exit:
  * since 6.16 that tracepoint fires before the address space is torn down, and the teardown is time
@@ -102,9 +93,9 @@ int BPF_PROG(tree_switch, bool preempt, struct task_struct *prev) {
   id = thread->process;
   process = bpf_map_lookup_elem(&processes, &id);
   if (!process) return 0;
+  __sync_fetch_and_add(&process->cpu_ns, BPF_CORE_READ(prev, se.sum_exec_runtime));
   if (__sync_fetch_and_sub(&process->threads, 1) > 1) return 0;
   process->exit_code = BPF_CORE_READ(prev, exit_code);
-  process->cpu_ns = process_cpu_ns(prev);
   process->end_ns = bpf_ktime_get_ns();
   tell_life(LIFE_END, id, process->pid);
   return 0;
@@ -120,37 +111,30 @@ int tree_walk(struct bpf_iter__task *ctx) {
   struct task_struct *leader, *parent;
   struct thread *known;
   struct process *process;
-  __u32 id, tgid, pid;
+  __u32 id, pid;
 
-  if (!task || thread_of(task)) return 0;
-  if (task->flags & PF_KTHREAD) return 0;
-  tgid = task->tgid;
-  if (tgid == monitor_tgid) return 0;
+  /* A leader that has left stands for nothing by itself; each thread it left behind leads to it. */
+  if (!task || thread_of(task) || task->exit_state) return 0;
+  if ((task->flags & PF_KTHREAD) || (__u32)task->tgid == monitor_tgid) return 0;
   leader = task->group_leader;
   if (!leader) return 0;
   known = thread_of(leader);
   if (known) {
     id = known->process;
-    process = bpf_map_lookup_elem(&processes, &id);
-    if (process && !task->exit_state && join(task, id)) {
-      __sync_fetch_and_add(&process->threads, 1);
-      walk_found++;
-    }
-    return 0;
+  } else {
+    pid = pid_here(leader);
+    parent = leader->real_parent;
+    if (follow_children && parent && parent->group_leader) known = thread_of(parent->group_leader);
+    if (!known && !host_mode && pid != root_pid) return 0;
+    id = create(leader, known ? known->process : 0);
+    if (!id) return 0;
+    walk_found++;
+    if (pid == root_pid) root_process = id;
   }
-  if (task->pid != tgid) return 0;
-  pid = pid_here(task);
-  parent = task->real_parent;
-  known = NULL;
-  if (follow_children && parent) {
-    leader = parent->group_leader;
-    if (leader) known = thread_of(leader);
+  process = bpf_map_lookup_elem(&processes, &id);
+  if (process && join(task, id)) {
+    __sync_fetch_and_add(&process->threads, 1);
+    walk_found++;
   }
-  if (!known && !host_mode && pid != root_pid) return 0;
-  if (task->exit_state) return 0;
-  id = create(task, known ? known->process : 0);
-  if (!id) return 0;
-  walk_found++;
-  if (pid == root_pid) root_process = id;
   return 0;
 }

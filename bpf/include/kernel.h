@@ -118,6 +118,8 @@ struct seq_file;
 
 struct bpf_iter_meta {
   struct seq_file *seq;
+  unsigned long long session_id;
+  unsigned long long seq_num;
 };
 
 struct bpf_iter__task {

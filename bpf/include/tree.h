@@ -12,7 +12,7 @@
 struct process {
   __u64 start_ns; /* CLOCK_MONOTONIC; when first seen for a process older than the run */
   __u64 end_ns;   /* 0 while a thread is left */
-  __u64 cpu_ns;   /* at the end: what the kernel's scheduler accounted to it in its life */
+  __u64 cpu_ns;   /* of threads that are gone, as the scheduler accounted it */
   __u32 pid;      /* tgid in the monitor's pid namespace; 0 where that namespace cannot see it */
   __u32 parent;   /* serial number; 0 for a root */
   __u32 threads;  /* alive now */
@@ -107,8 +107,14 @@ static __always_inline __u32 create(struct task_struct *leader, __u32 parent) {
   __u32 id = __sync_fetch_and_add(&last_process, 1) + 1;
 
   process.pid = pid_here(leader);
-  /* A leader that has left while its threads run on keeps its entry, not its place in the count. */
-  process.threads = BPF_CORE_READ(leader, exit_state) ? 0 : 1;
+  /* Threads that were gone before the run; a leader that has left keeps its entry, not its place.
+   */
+  process.cpu_ns = BPF_CORE_READ(leader, signal, sum_sched_runtime);
+  process.threads = 1;
+  if (BPF_CORE_READ(leader, exit_state)) {
+    process.cpu_ns += BPF_CORE_READ(leader, se.sum_exec_runtime);
+    process.threads = 0;
+  }
   BPF_CORE_READ_STR_INTO(&process.comm, leader, comm);
   if (bpf_map_update_elem(&processes, &id, &process, BPF_NOEXIST)) {
     __sync_fetch_and_add(&processes_lost, 1);

@@ -42,6 +42,8 @@ struct {
 
 __u8 cpu_baseline =
     0; /* 1: what is found now was before the module's time, and counts as handed over */
+__u64 cpu_walk_ns =
+    0;              /* when the last walk began: the end of the interval of every process in it */
 __u64 cpu_lost = 0; /* threads or processes that found no room in the maps above */
 
 static __always_inline struct cpu_total *cpu_total_of(__u32 process) {
@@ -67,7 +69,8 @@ static __always_inline __u64 cpu_take(__u64 *handed, __u64 now) {
   return 0;
 }
 
-static __always_inline void cpu_hand_over(struct task_struct *task, struct thread *thread) {
+static __always_inline void cpu_hand_over(struct task_struct *task, struct thread *thread,
+                                          __u64 now) {
   __u64 on, alive, wait, voluntary, involuntary;
   struct cpu_thread *cpu;
   struct cpu_total *total;
@@ -79,7 +82,7 @@ static __always_inline void cpu_hand_over(struct task_struct *task, struct threa
     return;
   }
   on = cpu_take(&cpu->on_ns, BPF_CORE_READ(task, se.sum_exec_runtime));
-  alive = cpu_take(&cpu->alive_ns, bpf_ktime_get_ns() - thread->since_ns);
+  alive = now > thread->since_ns ? cpu_take(&cpu->alive_ns, now - thread->since_ns) : 0;
   wait = cpu_take(&cpu->wait_ns, task_run_delay(task));
   voluntary = cpu_take(&cpu->voluntary, BPF_CORE_READ(task, nvcsw));
   involuntary = cpu_take(&cpu->involuntary, BPF_CORE_READ(task, nivcsw));
@@ -99,7 +102,7 @@ int BPF_PROG(cpu_last_switch, bool preempt, struct task_struct *prev) {
 
   if (task_state(prev) != TASK_DEAD) return 0;
   thread = thread_of(prev);
-  if (thread && !thread->left) cpu_hand_over(prev, thread);
+  if (thread && !thread->left) cpu_hand_over(prev, thread, bpf_ktime_get_ns());
   return 0;
 }
 
@@ -108,6 +111,7 @@ int cpu_walk(struct bpf_iter__task *ctx) {
   struct task_struct *task = ctx->task;
   struct thread *thread = task ? thread_of(task) : NULL;
 
-  if (thread && !thread->left) cpu_hand_over(task, thread);
+  if (ctx->meta->seq_num == 0) cpu_walk_ns = bpf_ktime_get_ns();
+  if (thread && !thread->left) cpu_hand_over(task, thread, cpu_walk_ns);
   return 0;
 }

@@ -127,11 +127,11 @@ export class ModuleRun {
   async tick(processes: readonly Process[]): Promise<void> {
     const work = this.#work;
     if (!work) return;
-    const now = monotonicNs();
-    const elapsed = (now - this.#read) / 1e9;
-    this.#read = now;
-    const identify = identifier(unixSeconds(now));
     try {
+      const now = (work.kind === "sampler" ? work.read?.() : undefined) ?? monotonicNs();
+      const elapsed = (now - this.#read) / 1e9;
+      this.#read = now;
+      const identify = identifier(unixSeconds(now));
       if (work.kind === "sampler") {
         this.#write([...(await work.sample({ elapsed, processes, identify }))]);
       } else {

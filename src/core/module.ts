@@ -79,6 +79,11 @@ export interface Sampler {
   readonly backend: string;
   /** The launched target is about to execute: what was before is not part of the run. */
   begin?(): void;
+  /**
+   * Takes the reading, where that is a moment of its own, and tells when it was, CLOCK_MONOTONIC ns: the
+   * tick that `sample` is given ends then.
+   */
+  read?(): number;
   sample(tick: Tick): Iterable<AnyRow> | Promise<Iterable<AnyRow>>;
   /** Called after the rows of the tick are on disk: the ended processes will not come again. */
   forget?(ended: readonly Process[]): void;

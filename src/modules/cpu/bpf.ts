@@ -15,6 +15,7 @@ export function startBpf(context: Context): Sampler {
   const lost = context.object.variable<number>("cpu_lost");
   const lostBefore = lost.get();
   const baseline = context.object.variable<number>("cpu_baseline");
+  const walkedAt = context.object.variable<number>("cpu_walk_ns");
   const walk = context.object.program("cpu_walk").attachIterator();
   const begin = (): void => {
     baseline.set(1);
@@ -24,8 +25,12 @@ export function startBpf(context: Context): Sampler {
   begin();
   const detach = attachAll(context, ["cpu_last_switch"]);
 
-  function* sample(tick: Tick): Iterable<CpuRow> {
+  const read = (): number => {
     walk.read();
+    return walkedAt.get();
+  };
+
+  function* sample(tick: Tick): Iterable<CpuRow> {
     const changes = totals.take();
     for (const process of tick.processes) {
       const change = changes.get(process.id) ?? none;
@@ -38,7 +43,8 @@ export function startBpf(context: Context): Sampler {
         ...tick.identify(process),
         "ON CPU": on / 1e6,
         "OFF CPU": Math.max(0, change.alive_ns - on) / 1e6,
-        "CPU%": on / 1e7 / tick.elapsed,
+        // The remainder that is due at the end is no part of this interval's share.
+        "CPU%": Math.min(on, change.alive_ns) / 1e7 / tick.elapsed,
         WAIT: change.wait_ns / 1e6,
         THREADS: process.threads,
         VCSW: change.voluntary,
@@ -51,6 +57,7 @@ export function startBpf(context: Context): Sampler {
     kind: "sampler",
     backend: "bpf",
     begin,
+    read,
     sample,
     forget: (ended) => {
       totals.forget(ended);

@@ -21,35 +21,37 @@ export function parseStat(text: string, tickMs: number): Reading {
 
 export function startStat(processes: readonly Process[]): Sampler {
   const tickMs = 1000 / Number(execFileSync("getconf", ["CLK_TCK"], { encoding: "utf8" }));
-  const before = new Map<number, { used: number; carried: number }>();
+  const before = new Map<number, { used: number; carried: number; threads: number }>();
 
   /** A reaped process has no stat any more; the kernel's record of its end has the same sum. */
   const read = (process: Process): Reading => {
-    if (process.ended) return { used: process.cpuNs / 1e6, threads: 1 };
+    const then = before.get(process.id);
+    const threads = then?.threads ?? 1;
+    if (process.ended) return { used: process.cpuNs / 1e6, threads };
     try {
       return parseStat(fs.readFileSync(`/proc/${String(process.pid)}/stat`, "utf8"), tickMs);
     } catch {
-      return { used: before.get(process.id)?.used ?? 0, threads: 1 }; // ended just now
+      return { used: then?.used ?? 0, threads }; // ended just now
     }
   };
-  for (const process of processes) before.set(process.id, { used: read(process).used, carried: 0 });
+  for (const process of processes) before.set(process.id, { ...read(process), carried: 0 });
 
   function* sample(tick: Tick): Iterable<CpuRow> {
     for (const process of tick.processes) {
       const now = read(process);
-      const then = before.get(process.id) ?? { used: 0, carried: 0 };
+      const then = before.get(process.id) ?? { used: 0, carried: 0, threads: 1 };
       const cells = { ...tick.identify(process), WAIT: "", VCSW: "", ICSW: "" };
       const room = Math.max(1, now.threads) * tick.elapsed * 1e3;
       const used = Math.max(0, now.used - then.used);
       // What is carried at the end is due: there is no later row.
       const bound = process.ended ? Infinity : room;
       const [on, carried] = withinBounds(used, then.carried, bound);
-      before.set(process.id, { used: now.used, carried });
+      before.set(process.id, { used: now.used, carried, threads: now.threads });
       yield {
         ...cells,
         "ON CPU": on,
         "OFF CPU": Math.max(0, room - on),
-        "CPU%": on / 10 / tick.elapsed,
+        "CPU%": Math.min(on, room) / 10 / tick.elapsed,
         THREADS: process.ended ? 0 : now.threads,
       };
     }

@@ -72,8 +72,21 @@ function findPlace(text: string): Place {
   } catch {
     throw refuse(`${JSON.stringify(text)}: ${JSON.stringify(name)} is not an ELF program or library.`);
   }
-  const found = symbols.find((each) => each.name === symbol);
-  if (found) return { text, file, offset: found.offset };
+  const found = symbols.filter((each) => each.name === symbol);
+  const offsets = [...new Set(found.map((each) => each.offset))];
+  if (found.some((each) => each.type === "ifunc")) {
+    throw refuse(
+      `${JSON.stringify(text)}: ${symbol} is chosen among several when the program is loaded (IFUNC).`,
+      "Name the implementation, or its offset.",
+    );
+  }
+  if (offsets.length > 1) {
+    throw refuse(
+      `${JSON.stringify(text)}: ${JSON.stringify(name)} has several functions ${symbol}.`,
+      `Name one by its offset: ${offsets.map((each) => `${name}:0x${each.toString(16)}`).join(", ")}.`,
+    );
+  }
+  if (offsets[0] !== undefined) return { text, file, offset: offsets[0] };
   const near = [...new Set(symbols.map((each) => each.name))]
     .map((other) => ({ other, far: distance(symbol, other) }))
     .sort((a, b) => a.far - b.far)

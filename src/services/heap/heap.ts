@@ -88,7 +88,7 @@ export class Heap {
     if (sites.length === 0) return;
     const fit = this.#probes.add(sites);
     for (const file of this.#running || !fit ? new Set(sites.map((site) => site.file)) : []) {
-      const name = fs.realpathSync(file).replace(/^\/proc\/\d+\/root/, "");
+      const name = file.startsWith("/proc/") ? linkTarget(file) : file;
       this.#context.warn(
         fit
           ? `${name} was met while running: what it allocated up to then is not counted.`
@@ -159,6 +159,14 @@ export class Heap {
     this.#stopListening();
     this.#probes.stop();
     this.#detach();
+  }
+}
+
+function linkTarget(link: string): string {
+  try {
+    return fs.readlinkSync(link);
+  } catch {
+    return link; // the process is gone
   }
 }
 

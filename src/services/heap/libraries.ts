@@ -47,13 +47,19 @@ export function commandFile(command: string, env: NodeJS.ProcessEnv): string | u
     .find((file) => fs.statSync(file, { throwIfNoEntry: false })?.isFile() === true);
 }
 
-/** Code files of a running process, as seen through its own root (containers). */
+/** Code files of a running process, by the link that opens what is mapped, whatever root it lives in. */
 export function mappedFiles(pid: number): string[] {
   const process = `/proc/${String(pid)}`;
   try {
     const maps = fs.readFileSync(`${process}/maps`, "utf8");
-    const mapped = maps.matchAll(/^\S+ r.x\S* \S+ \S+ [1-9]\d*\s+(\/.*)$/gm);
-    return [...new Set([...mapped].map(([, file]) => `${process}/root${file ?? ""}`))];
+    const files = new Map<string, string>();
+    for (const match of maps.matchAll(/^(\S+) r.x\S* \S+ (\S+ [1-9]\d*) /gm)) {
+      const [, range = "", inode = ""] = match;
+      // The links write addresses without leading zeros, maps pads them to eight digits.
+      const link = range.replace(/\b0+(?=[0-9a-f])/g, "");
+      files.set(inode, `${process}/map_files/${link}`);
+    }
+    return [...files.values()];
   } catch {
     return []; // gone, or a kernel thread
   }
