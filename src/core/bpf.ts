@@ -6,7 +6,7 @@
 import { BpfObject, type Link, type LoadedObject, type Program, VerifierError } from "libbpf-ts";
 import { describe, errors } from "./errors.js";
 import { host } from "./host.js";
-import type { BpfParts } from "./module.js";
+import type { BpfParts } from "./contract.js";
 
 const objectFile = new URL("../../build/treesnoop.bpf.o", import.meta.url).pathname;
 

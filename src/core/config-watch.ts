@@ -5,7 +5,7 @@ import { watch } from "chokidar";
 import { readConfig, type Config } from "./config.js";
 import { describe, RunError } from "./errors.js";
 import type { Log } from "./log.js";
-import type { Module } from "./module.js";
+import type { Module } from "./contract.js";
 
 export class ConfigWatch {
   readonly #watcher: ReturnType<typeof watch>;

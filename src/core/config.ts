@@ -9,7 +9,7 @@ import { distance } from "fastest-levenshtein";
 import { findNodeAtLocation, parseTree, printParseErrorCode, type ParseError } from "jsonc-parser";
 import { errors } from "./errors.js";
 import { printable } from "./log.js";
-import type { Module, Request } from "./module.js";
+import type { Module, Request } from "./contract.js";
 import { reasonOf } from "./output-file.js";
 
 export interface Config {
@@ -44,13 +44,6 @@ const coreProperties = {
     description: "Folder of the output files, created when missing.",
   },
 };
-
-/** A name in the output folder: no way out of it, and nothing hidden. */
-export const fileName = {
-  type: "string",
-  pattern: "^[^./\\u0000][^/\\u0000]*$",
-  maxLength: 200,
-} as const;
 
 export function schemaOf(modules: readonly Module[]): Record<string, unknown> {
   return {

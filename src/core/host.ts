@@ -5,7 +5,7 @@
 import * as fs from "node:fs";
 import { kernel, openTracefs, type Answer } from "libbpf-ts";
 import { describe } from "./errors.js";
-import type { Need } from "./module.js";
+import type { Need } from "./contract.js";
 
 const need = (feature: string, answer: Answer, fix = ""): Need => ({
   feature,

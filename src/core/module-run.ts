@@ -18,7 +18,7 @@ import type {
   Sampler,
   Stream,
   Tick,
-} from "./module.js";
+} from "./contract.js";
 import { OutputFile, type Owner } from "./output-file.js";
 import type { ModuleRecord } from "./run-record.js";
 import type { Streams } from "./streams.js";

@@ -6,7 +6,7 @@ import type { Bpf } from "./bpf.js";
 import { describe } from "./errors.js";
 import { host } from "./host.js";
 import type { Log } from "./log.js";
-import type { Module, Process, Request, Scope } from "./module.js";
+import type { Module, Process, Request, Scope } from "./contract.js";
 import { type Folder, ModuleRun } from "./module-run.js";
 import type { RunRecord } from "./run-record.js";
 import { Shared } from "./shared.js";

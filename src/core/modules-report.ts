@@ -2,7 +2,7 @@
  * Owns: `treesnoop modules`: every module, what it needs, whether this host has it and why not.
  */
 import { host } from "./host.js";
-import type { Module } from "./module.js";
+import type { Module } from "./contract.js";
 
 const mark = { true: "yes", false: "no", unknown: "unknown" } as const;
 

@@ -9,7 +9,7 @@ import type { Invocation } from "./cli.js";
 import { readConfig, type Config } from "./config.js";
 import { errors } from "./errors.js";
 import { host } from "./host.js";
-import type { BpfParts, Module } from "./module.js";
+import type { BpfParts, Module } from "./contract.js";
 import { Attached, findUser, Launched, type Target, type User } from "./target.js";
 import { treeParts } from "./tree.js";
 

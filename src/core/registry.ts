@@ -3,7 +3,7 @@
  * touches nothing here.
  */
 import * as fs from "node:fs";
-import type { Module } from "./module.js";
+import type { Module } from "./contract.js";
 
 const folder = new URL("../modules/", import.meta.url);
 

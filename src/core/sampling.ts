@@ -4,7 +4,7 @@
  * cleared in the kernel, since what comes between the read and the clear would be lost.
  */
 import type { Link, LoadedObject } from "libbpf-ts";
-import type { Context, Process } from "./module.js";
+import type { Context, Process } from "./contract.js";
 
 /** Attaches all or none; the function detaches in reverse order. */
 export function attachAll(context: Context, programs: readonly string[]): () => void {

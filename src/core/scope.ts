@@ -4,15 +4,14 @@
  */
 import * as fs from "node:fs";
 import type { UprobeEvent } from "libbpf-ts";
-import type { Process } from "./module.js";
-import { lifeKinds, type LifeEvent, type Tree } from "./tree.js";
+import type { ExecEvent, Process, Scope } from "./contract.js";
+import { lifeKinds, type Tree } from "./tree.js";
 
-export class Scope {
+export class TreeScope implements Scope {
   readonly #tree: Tree;
   readonly #host: boolean;
   readonly #follow: boolean;
   readonly #anchorPid: number;
-  /** Command line of a launched target, before it runs; its environment. */
   readonly launch: { readonly command: string; readonly env: NodeJS.ProcessEnv } | undefined;
 
   constructor(
@@ -31,7 +30,6 @@ export class Scope {
     this.launch = options.launch;
   }
 
-  /** A live process of the tree; the monitor itself where the tree is everybody. */
   anchor(): number {
     if (this.#host || threadsOf(this.#anchorPid).length > 0) return this.#anchorPid;
     return this.pids()[0] ?? this.#anchorPid;
@@ -41,14 +39,12 @@ export class Scope {
     return this.#tree.read();
   }
 
-  /** Live processes of the tree. */
   pids(): number[] {
     return this.processes()
       .filter((process) => !process.ended && process.pid > 0)
       .map((process) => process.pid);
   }
 
-  /** Makes the uprobe fire in every process of the tree, now and later. */
   cover(event: UprobeEvent): void {
     if (this.#host) {
       event.includeEveryone();
@@ -68,8 +64,7 @@ export class Scope {
     }
   }
 
-  /** Tells when a process of the tree has replaced its program. */
-  onExec(listener: (event: LifeEvent) => void): () => void {
+  onExec(listener: (event: ExecEvent) => void): () => void {
     return this.#tree.listen([lifeKinds.exec], listener);
   }
 }

@@ -14,13 +14,13 @@ import { ConfigWatch } from "./config-watch.js";
 import { type Config, effective } from "./config.js";
 import { describe } from "./errors.js";
 import type { Log } from "./log.js";
-import type { Module } from "./module.js";
+import type { Module } from "./contract.js";
 import type { Folder } from "./module-run.js";
 import { ModuleSet } from "./module-set.js";
 import { invokingUser, makeFolder } from "./output-file.js";
 import { aim, checkHost, configure, loadObject, numberStreams, type Aim } from "./prepare.js";
 import { RunFile, type RunRecord } from "./run-record.js";
-import { Scope } from "./scope.js";
+import { TreeScope } from "./scope.js";
 import { Interruptions } from "./signals.js";
 import { statusLine, summary } from "./status.js";
 import { Streams } from "./streams.js";
@@ -73,7 +73,7 @@ class Session {
   readonly #record: RunRecord;
   readonly #tree: Tree;
   readonly #streams: Streams;
-  readonly #scope: Scope;
+  readonly #scope: TreeScope;
   readonly #runs: ModuleSet;
   readonly #statistics = enableRunTimeStatistics();
   readonly #interruptions: Interruptions;
@@ -118,7 +118,7 @@ class Session {
     this.#runFile = new RunFile(dir, invocation.overwrite, this.#folder.owner, this.#record);
     this.#tree = new Tree(bpf);
     this.#streams = new Streams(bpf, (id) => this.#tree.find(id));
-    this.#scope = new Scope(this.#tree, {
+    this.#scope = new TreeScope(this.#tree, {
       host: invocation.mode === "host",
       follow: config.traceMultiprocess,
       anchorPid: aimed.target?.pid ?? process.pid,

@@ -2,7 +2,7 @@
  * Owns: what modules share beyond single programs: made by the first that asks, stopped with the last.
  */
 import type { Bpf } from "./bpf.js";
-import type { Context, Process, Scope, Service } from "./module.js";
+import type { Context, Process, Scope, Service } from "./contract.js";
 
 export class Shared {
   readonly #held = new Map<string, { value: Service; users: number }>();

@@ -7,7 +7,7 @@
 import { type BpfMap, RingBuffer, type RecordDecoder } from "libbpf-ts";
 import type { Bpf } from "./bpf.js";
 import { unixSeconds } from "./clock.js";
-import type { AnyRow, Identity, Process, Stream } from "./module.js";
+import type { AnyRow, Identity, Process, Stream } from "./contract.js";
 
 const identityStream = 0;
 /** Rows formatted in one turn of the event loop. */

@@ -3,7 +3,7 @@
  * Owns not: files (output-file.ts).
  */
 import { stringify } from "csv-stringify/sync";
-import type { AnyRow, Cell, Column } from "./module.js";
+import type { AnyRow, Cell, Column } from "./contract.js";
 
 /**
  * Text a spreadsheet would run: a process can name itself `=cmd()`. A leading apostrophe makes it text

@@ -5,7 +5,7 @@
  */
 import { type BpfMap, type Link, type RecordDecoder, RingBuffer } from "libbpf-ts";
 import type { Bpf } from "./bpf.js";
-import type { BpfParts, Process } from "./module.js";
+import type { BpfParts, Process } from "./contract.js";
 
 export const treeParts: BpfParts = {
   programs: ["tree_introduce", "tree_newtask", "tree_rename", "tree_exec", "tree_switch", "tree_walk"],
