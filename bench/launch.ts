@@ -1,6 +1,6 @@
 // Prints: how long it takes until the target's first instruction with all five modules, against starting it bare; and what
 // run.sh adds when nothing is to be set up.
-import { allModules, alternate, bare, heading, launcherScript, line, program, times, watched } from "./support/measure.js";
+import { allModules, alternate, bare, heading, line, monitor, program, times, watched } from "./support/measure.js";
 
 // date says when it ran; what it costs to start it is in the bare measurement as well.
 const date = ["date", "+%s%N"];
@@ -17,10 +17,10 @@ async function elapsed(command: readonly string[]): Promise<number> {
 
 const launched = await alternate(7, {
   bare: () => untilDate(() => bare(date)),
-  none: () => untilDate(() => watched({ interval: 0.5 }, date)),
-  cpu: () => untilDate(() => watched({ snoop_cpu: "bpf", cpu_output_file: "cpu.csv" }, date)),
-  all: () => untilDate(() => watched(allModules, date)),
-  script: () => untilDate(() => watched(allModules, date, launcherScript)),
+  none: () => untilDate(() => watched({ interval: 0.5 }, date, monitor)),
+  cpu: () => untilDate(() => watched({ snoop_cpu: "bpf", cpu_output_file: "cpu.csv" }, date, monitor)),
+  all: () => untilDate(() => watched(allModules, date, monitor)),
+  script: () => untilDate(() => watched(allModules, date, program)),
 });
 heading("launch to the target's first instruction (median of 7)");
 line("bare", launched.bare, "ms");
@@ -31,8 +31,8 @@ line("./run.sh, all five modules", launched.script, "ms");
 
 const started = await alternate(9, {
   node: () => elapsed([process.execPath, "-e", "0"]),
-  main: () => elapsed([...program, "--version"]),
-  script: () => elapsed([...launcherScript, "--version"]),
+  main: () => elapsed([...monitor, "--version"]),
+  script: () => elapsed([...program, "--version"]),
 });
 heading("start-up (median of 9)");
 line("node -e 0", started.node, "ms");

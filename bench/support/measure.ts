@@ -12,8 +12,10 @@ export type { RunRecord };
 
 /** The project's folder: this file is compiled to build/bench/support/. */
 export const root = fileURLToPath(new URL("../../../", import.meta.url));
-export const program: readonly string[] = [process.execPath, join(root, "dist", "main.js")];
-export const launcherScript: readonly string[] = [join(root, "run.sh")];
+/** As users start it: run.sh becomes the monitor (same pid), with the options it gives to node. */
+export const program: readonly string[] = [join(root, "run.sh")];
+/** The monitor alone, without run.sh's look at whether set-up is due. */
+export const monitor: readonly string[] = [process.execPath, join(root, "dist", "main.js")];
 
 export function workload(name: string): string {
   return join(root, "build", "workloads", name);

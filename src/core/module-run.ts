@@ -21,7 +21,7 @@ import type {
 } from "./contract.js";
 import { OutputFile, type Owner } from "./output-file.js";
 import type { ModuleRecord } from "./run-record.js";
-import type { Streams } from "./streams.js";
+import type { StreamCount, Streams } from "./streams.js";
 import { header, rows } from "./table.js";
 
 export interface Folder {
@@ -182,15 +182,15 @@ export class ModuleRun {
     this.#file.close();
   }
 
-  /** Brings the entry in run.json up to date. */
-  account(): ModuleRecord {
+  /** Brings the entry in run.json up to date; `last` is the final count of a stream. */
+  account(last?: StreamCount): ModuleRecord {
     const { record } = this;
     if (!this.#work) return record;
     const unwritten = this.#earlier.lost + this.#file.lost;
     record.rows = this.#earlier.rows + this.#file.rows;
     const lost = this.#work.lost?.() ?? 0;
     if (this.#work.kind === "stream") {
-      const { seen, lost: dropped } = this.#streams.count(this.#number);
+      const { seen, lost: dropped } = last ?? this.#streams.count(this.#number);
       record.events_seen = seen;
       record.events_lost = dropped + lost + unwritten;
     } else {
@@ -216,9 +216,7 @@ export class ModuleRun {
     if (!work) return;
     try {
       work.stop(); // first: nothing new comes while the rest is read
-      if (work.kind === "stream") this.#streams.drain();
-      this.account();
-      if (work.kind === "stream") this.#streams.remove(this.#number);
+      this.account(work.kind === "stream" ? this.#streams.remove(this.#number) : undefined);
     } catch (error) {
       state = "failed";
       this.record.reason = describe(error);

@@ -13,7 +13,8 @@ const identityStream = 0;
 /** Rows formatted in one turn of the event loop. */
 const batchRecords = 4096;
 
-interface StreamCount {
+/** Records of a stream: made, and dropped because the ring was full. */
+export interface StreamCount {
   readonly seen: number;
   readonly lost: number;
 }
@@ -23,6 +24,8 @@ interface Consumer {
   readonly decoder: RecordDecoder<Record<string, number>>;
   readonly write: (rows: readonly AnyRow[]) => void;
   rows: AnyRow[];
+  /** Rows written so far. */
+  delivered: number;
   /** Counts of the stream's number before this consumer had it. */
   readonly before: StreamCount;
 }
@@ -30,11 +33,11 @@ interface Consumer {
 export class Streams {
   readonly #bpf: Bpf;
   readonly #ring: RingBuffer;
-  /** Records the ring can hold at most: each is a ring header of 8 bytes and at least a struct event. */
-  readonly #capacity: number;
   readonly #counts: BpfMap<number, StreamCount>;
   readonly #consumers = new Map<number, Consumer>();
   readonly #names = new Map<number, Identity>();
+  /** Records read from the ring so far, whatever stream they were of. */
+  #consumed = 0;
   #scheduled = false;
   #closed = false;
 
@@ -45,9 +48,7 @@ export class Streams {
     this.#bpf = bpf;
     this.#find = find;
     this.#counts = bpf.object.map<number, StreamCount>("stream_counts");
-    const events = bpf.object.map("events");
-    this.#capacity = events.maxEntries / 24;
-    this.#ring = new RingBuffer([events], {
+    this.#ring = new RingBuffer([bpf.object.map("events")], {
       onReadable: () => {
         this.#schedule();
       },
@@ -62,14 +63,22 @@ export class Streams {
   ): void {
     for (const { id, pid, comm } of processes) this.#names.set(id, { pid, comm });
     const decoder = this.#bpf.object.btf.decoder<Record<string, number>>(stream.record);
-    this.#consumers.set(number, { stream, decoder, write, rows: [], before: this.#count(number) });
+    this.#consumers.set(number, { stream, decoder, write, rows: [], delivered: 0, before: this.#count(number) });
     this.#announce();
   }
 
-  remove(number: number): void {
-    this.drain();
+  /** Reads the last records of a stream whose programs are detached, and tells its final count. */
+  remove(number: number): StreamCount {
+    // A program that was running while it was detached may still submit: until the books agree.
+    let count = this.count(number);
+    for (let tries = 0; tries < 100; tries++) {
+      this.drain();
+      count = this.count(number);
+      if (count.seen - count.lost === this.#consumers.get(number)?.delivered) break;
+    }
     this.#consumers.delete(number);
     this.#announce();
+    return count;
   }
 
   /** Records since the stream was added: made, and dropped because the ring was full. */
@@ -80,11 +89,15 @@ export class Streams {
   }
 
   /**
-   * Reads everything there is, now; but no more than fits into the ring at once, since a program may
-   * fill it as fast as it is read.
+   * Reads what has been submitted up to now, and no more: a program may fill the ring as fast as it is
+   * read, or even by its being read, when two monitors watch each other.
    */
   drain(): void {
-    for (let left = this.#capacity; left > 0 && this.#batch(); left -= batchRecords);
+    const submitted = this.#counts
+      .entriesPerCpu()
+      .flatMap(([, cpus]) => cpus)
+      .reduce((sum, cpu) => sum + cpu.seen - cpu.lost, 0);
+    while (this.#consumed < submitted && this.#batch());
   }
 
   forget(ended: readonly Process[]): void {
@@ -114,16 +127,18 @@ export class Streams {
     });
   }
 
-  /** True when more may be waiting. */
+  /** False when the ring was empty. */
   #batch(): boolean {
     const count = this.#ring.consume((record) => {
       this.#record(record);
     }, batchRecords);
+    this.#consumed += count;
     for (const consumer of this.#consumers.values()) {
       if (consumer.rows.length > 0) consumer.write(consumer.rows);
+      consumer.delivered += consumer.rows.length;
       consumer.rows = [];
     }
-    return count === batchRecords;
+    return count > 0;
   }
 
   /** struct event: u32 stream, u32 process, u64 ns. */
