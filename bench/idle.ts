@@ -1,14 +1,14 @@
 // Prints: what a tick costs the monitor while 1000 processes live and none does anything, for each backend of the cpu module and for
 // all five modules; against one call of top.
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { allModules, bare, cpuMs, heading, line, pause, program, times, watched } from "./support/measure.js";
 
 const count = 1000;
-const seconds = 6;
 const interval = 0.25;
+const ticks = 16;
 // Starting them is not idling: the shell says when all are there. It ends them itself, since the run ends with it.
-const crowd = `i=0; while [ $i -lt ${count} ]; do sleep 1000 & p="$p $!"; i=$((i+1)); done; echo ready; sleep ${(seconds + 2).toString()}; kill $p; exit 0`;
+const crowd = `mkfifo end; i=0; while [ $i -lt ${count} ]; do sleep 1000 & p="$p $!"; i=$((i+1)); done; echo ready; read x < end; kill $p; exit 0`;
 
 /** Milliseconds of the monitor's CPU per tick. */
 async function perTick(config: object, table: string): Promise<number> {
@@ -18,16 +18,19 @@ async function perTick(config: object, table: string): Promise<number> {
       if (running.child.exitCode !== null) throw new Error(running.stderr);
       await pause(20);
     }
-    await pause(1000);
-    const ticks = (): number => {
-      const seen = new Set<string>();
-      for (const row of readFileSync(join(folder, table), "utf8").split("\n")) seen.add(row.slice(0, row.indexOf(",")));
-      return seen.size;
+    const seen = (): number => new Set(readFileSync(join(folder, table), "utf8").split("\n").map((row) => row.slice(0, row.indexOf(",")))).size;
+    const after = async (number: number): Promise<{ ms: number; ticks: number }> => {
+      while (seen() < number) {
+        if (running.child.exitCode !== null) throw new Error(running.stderr);
+        await pause(50);
+      }
+      return { ms: cpuMs(running.pid), ticks: seen() };
     };
-    const before = { ms: cpuMs(running.pid), ticks: ticks() };
-    await pause(seconds * 1000 - 1000);
-    const after = { ms: cpuMs(running.pid), ticks: ticks() };
-    result = (after.ms - before.ms) / (after.ticks - before.ticks);
+    // A few ticks to come to rest, and then those that count.
+    const from = await after(seen() + 6);
+    const to = await after(from.ticks + ticks);
+    result = (to.ms - from.ms) / (to.ticks - from.ticks);
+    writeFileSync(join(folder, "end"), "\n");
   });
   return result;
 }

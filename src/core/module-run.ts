@@ -97,6 +97,7 @@ export class ModuleRun {
   }
 
   async start(context: Context, processes: readonly Process[]): Promise<void> {
+    const before = this.#streams.countSoFar(this.#number);
     const work = await this.module.start(context, this.request.options);
     this.#work = work;
     this.record.backend = work.backend;
@@ -105,7 +106,7 @@ export class ModuleRun {
       .programs.filter((name) => context.object.hasProgram(name))
       .map((name) => context.object.program(name));
     if (work.kind === "stream") {
-      this.#streams.add(this.#number, work, processes, (table) => {
+      this.#streams.add(this.#number, work, processes, before, (table) => {
         this.#write(table);
       });
     }

@@ -55,15 +55,26 @@ export class Streams {
     });
   }
 
+  /** Counts of a number up to now; to be taken before the programs of its stream are attached. */
+  countSoFar(number: number): StreamCount {
+    const cpus = this.#counts.getPerCpu(number) ?? [];
+    return cpus.reduce(
+      (sum, cpu) => ({ seen: sum.seen + cpu.seen, lost: sum.lost + cpu.lost }),
+      { seen: 0, lost: 0 },
+    );
+  }
+
+  /** `before`: of {@link countSoFar}. */
   add(
     number: number,
     stream: Stream,
     processes: readonly Process[],
+    before: StreamCount,
     write: (rows: readonly AnyRow[]) => void,
   ): void {
     for (const { id, pid, comm } of processes) this.#names.set(id, { pid, comm });
     const decoder = this.#bpf.object.btf.decoder<Record<string, number>>(stream.record);
-    this.#consumers.set(number, { stream, decoder, write, rows: [], delivered: 0, before: this.#count(number) });
+    this.#consumers.set(number, { stream, decoder, write, rows: [], delivered: 0, before });
     this.#announce();
   }
 
@@ -83,7 +94,7 @@ export class Streams {
 
   /** Records since the stream was added: made, and dropped because the ring was full. */
   count(number: number): StreamCount {
-    const now = this.#count(number);
+    const now = this.countSoFar(number);
     const before = this.#consumers.get(number)?.before ?? { seen: 0, lost: 0 };
     return { seen: now.seen - before.seen, lost: now.lost - before.lost };
   }
@@ -107,14 +118,6 @@ export class Streams {
   #announce(): void {
     const running = [...this.#consumers.keys()].reduce((all, number) => all | (1 << number), 0);
     this.#bpf.object.variable<number>("streams_running").set(running);
-  }
-
-  #count(number: number): StreamCount {
-    const cpus = this.#counts.getPerCpu(number) ?? [];
-    return cpus.reduce(
-      (sum, cpu) => ({ seen: sum.seen + cpu.seen, lost: sum.lost + cpu.lost }),
-      { seen: 0, lost: 0 },
-    );
   }
 
   /** A batch a turn of the event loop: signals and ticks are served in between. */
