@@ -43,7 +43,8 @@ struct {
 __u8 cpu_baseline =
     0; /* 1: what is found now was before the module's time, and counts as handed over */
 __u64 cpu_walk_ns =
-    0;              /* when the last walk began: the end of the interval of every process in it */
+    0; /* when the last walk began: the end of the interval of every process in it */
+__u64 cpu_walk_end_ns = 0;
 __u64 cpu_lost = 0; /* threads or processes that found no room in the maps above */
 
 static __always_inline struct cpu_total *cpu_total_of(__u32 process) {
@@ -112,6 +113,7 @@ int cpu_walk(struct bpf_iter__task *ctx) {
   struct thread *thread = task ? thread_of(task) : NULL;
 
   if (ctx->meta->seq_num == 0) cpu_walk_ns = bpf_ktime_get_ns();
+  if (!task) cpu_walk_end_ns = bpf_ktime_get_ns();
   if (thread && !thread->left) cpu_hand_over(task, thread, cpu_walk_ns);
   return 0;
 }

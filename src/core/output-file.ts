@@ -84,8 +84,9 @@ export function createFile(file: string, overwrite: boolean, owner: Owner | unde
   try {
     if (overwrite) fs.rmSync(file, { force: true });
     else keepOld(file);
-    const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = fs.constants;
-    const fd = fs.openSync(file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
+    const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = fs.constants;
+    // O_APPEND: after half a write is cut off, the next goes where the file ends.
+    const fd = fs.openSync(file, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
     if (owner) fs.fchownSync(fd, owner.uid, owner.gid);
     return fd;
   } catch (error) {

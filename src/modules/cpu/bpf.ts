@@ -9,6 +9,9 @@ const none = { on_ns: 0, alive_ns: 0, wait_ns: 0, voluntary: 0, involuntary: 0 }
 
 export const cpuPrograms = ["cpu_last_switch", "cpu_walk"];
 
+/** Longer than a thousand tasks take, much shorter than a time slice. */
+const longestWalkNs = 1e6;
+
 export function startBpf(context: Context): Sampler {
   const totals = new Totals(context.object, "cpu_totals", "struct cpu_total", fields);
   const carried = new Map<number, number>();
@@ -16,6 +19,7 @@ export function startBpf(context: Context): Sampler {
   const lostBefore = lost.get();
   const baseline = context.object.variable<number>("cpu_baseline");
   const walkedAt = context.object.variable<number>("cpu_walk_ns");
+  const walkEnded = context.object.variable<number>("cpu_walk_end_ns");
   const walk = context.object.program("cpu_walk").attachIterator();
   const begin = (): void => {
     baseline.set(1);
@@ -26,7 +30,12 @@ export function startBpf(context: Context): Sampler {
   const detach = attachAll(context, ["cpu_last_switch"]);
 
   const read = (): number => {
-    walk.read();
+    // The interval ends when the walk begins; one that was preempted on its way has read some threads
+    // later than that, so another is made.
+    for (let tries = 0; tries < 10; tries++) {
+      walk.read();
+      if (walkEnded.get() - walkedAt.get() < longestWalkNs) break;
+    }
     return walkedAt.get();
   };
 
