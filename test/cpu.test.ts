@@ -107,6 +107,7 @@ describe("cpu/bpf", () => {
       close("Σ ON CPU against rusage", table.sum("ON CPU", rows), rusage.cpu, 0.01, 2);
       checkBounds(rows, threads);
       let compared = 0;
+      const waited = { seen: 0, least: 0, most: 0 };
       for (const { row, from, to } of spans(table, rows)) {
         const on = row.number("ON CPU");
         const elapsed = (to - from) * 1000;
@@ -140,13 +141,17 @@ describe("cpu/bpf", () => {
             threads,
           );
           const wait = growth(samples, (sample) => sample.wait, from, to);
-          // run_delay grows when a wait ends, so one wait per thread may be accounted to the neighbouring
-          // tick.
-          if (wait !== undefined)
-            within(`WAIT against schedstat, ${row.toString()}`, row.number("WAIT"), wait, 0.05, 20 * threads);
+          if (wait !== undefined) {
+            waited.seen += row.number("WAIT");
+            waited.least += wait.least;
+            waited.most += wait.most;
+          }
         }
         compared++;
       }
+      // The kernel accounts a wait when it ends, and with many threads one wait is as long as a tick: only
+      // the sum is compared.
+      within("Σ WAIT against schedstat", waited.seen, waited, 0.15, 20 * threads);
       assert.ok(compared >= 2, `at least two whole ticks to compare, not ${compared}`);
     });
   }
@@ -201,7 +206,7 @@ describe("cpu/bpf", () => {
       within(row.toString(), row.number("ON CPU"), bounds, 0.01, 1);
       compared++;
     }
-    assert.ok(compared >= 2);
+    assert.ok(compared >= 2, `${compared} ticks to compare of ${table.of(pid).join("; ")}`);
   });
 
   test("a sleeper is off CPU, in one piece and in thousands", async (t) => {

@@ -335,3 +335,25 @@ test("network: a silent tree has no bytes", async (t) => {
   await run.quietly();
   assert.deepEqual(bytes(run.table("network.csv")), { rx: 0, tx: 0 });
 });
+
+test("network: what a socket sends after its process has ended is counted or told", async (t) => {
+  const { near, far } = await twoHosts(t);
+  const server = new Command(t, far.inside(peer, "slow", far.ipv4, "7500"), { deadline: 60 });
+  const [, serverPid] = await server.says(/^ready slow (\d+)$/m);
+  const before = near.counters();
+  const run = new Run(t, { config, command: near.inside(peer, "linger", far.ipv4, "7500", "8000000"), deadline: 60 });
+  const [, parent] = await run.says(/^ready linger (\d+)$/m);
+  const [client] = done(run.stdout, "client");
+  assert.ok(client !== undefined);
+  await until("the child's END row", () => run.growing("network.csv")?.ends(client.pid)[0]);
+  // Most of it is still in the sender's buffer: the server has not read yet.
+  assert.ok(near.since(before).tx < client.sent / 2);
+  process.kill(Number(serverPid), "SIGUSR1");
+  await server.says(/^done server \d+ 0 8000000$/m);
+  const moved = near.since(before);
+  process.kill(Number(parent), "SIGUSR1");
+  await run.quietly();
+  const seen = bytes(run.table("network.csv"));
+  if ((run.record().modules["network"]?.events_lost ?? 0) === 0) agrees(seen, moved);
+  else assert.ok(seen.tx < moved.tx, "it says that something is missing, and something is");
+});

@@ -4,10 +4,8 @@
  * return. Owns not: the ledger (heap.h), address spaces (heap_spaces.bpf.c), where the probes sit
  * (monitor).
  */
-#include "heap_thread.h"
+#include "heap_call.h"
 #include "sites.h"
-
-enum heap_call { HEAP_ALLOCATE = 1, HEAP_POSIX_MEMALIGN = 2, HEAP_REALLOCATE = 3 };
 
 /* The one call whose outcome counts: the outermost. realloc(NULL) runs through malloc, an
  * interposed malloc through libc's, operator new through malloc; each is one allocation. */
@@ -83,19 +81,7 @@ int mem_entry(struct pt_regs *ctx) {
 }
 
 SEC("uretprobe")
-int BPF_KRETPROBE(mem_return, __u64 value) {
-  struct heap_thread *own = heap_thread();
-  __u64 address = value;
-
-  /* The return address is popped by now: one word above where the entry saw the stack. */
-  if (!own || !own->call || own->sp + sizeof(void *) != PT_REGS_SP(ctx)) return 0;
-  if (own->call == HEAP_POSIX_MEMALIGN &&
-      (value || bpf_probe_read_user(&address, sizeof(address), (void *)own->result)))
-    address = 0;
-  if (address)
-    heap_allocated(own->space, address, own->size);
-  else if (own->old && own->size) /* failed: the old block stays; realloc(p, 0) has freed it */
-    heap_allocated(own->space, own->old, own->old_size);
-  own->call = 0;
+int mem_return(struct pt_regs *ctx) {
+  heap_settle(ctx);
   return 0;
 }

@@ -8,6 +8,7 @@
  */
 #include "drift.h"
 #include "events.h"
+#include "heap_call.h"
 #include "leak_frames.h"
 #include "sites.h"
 
@@ -145,7 +146,9 @@ int leak_return(struct pt_regs *ctx) {
   struct leak_thread *own;
   __u32 top;
 
-  if (!thread || !leak_now(&now)) return 0;
+  if (!thread) return 0;
+  heap_settle(ctx);
+  if (!leak_now(&now)) return 0;
   own = leak_thread();
   if (!own) return 0;
   leak_unwind(own, now.sp, 0);

@@ -8,6 +8,8 @@
 //   net_peer prefork ADDRESS PORT CHILDREN       listens, forks; each child accepts one connection
 //   net_peer handover ADDRESS PORT               accepts one connection, forks, and leaves it to the child
 //   net_peer loopback ADDRESS PORT COUNT SIZE    a child serves UDP echo, the parent is its client
+//   net_peer linger ADDRESS PORT BYTES           a child fills its socket's send buffer and ends; the parent waits for SIGUSR1
+//   net_peer slow ADDRESS PORT                   accepts one connection, and reads it to its end only after SIGUSR1
 //   net_peer ping ADDRESS ID COUNT SIZE          echo requests from a raw socket that filters by ID from the start
 //
 // A TCP request is two 64-bit numbers in host order: how many bytes the server is to send, and how many the client will.
@@ -250,6 +252,31 @@ static void loopback(const struct place *place, long count, size_t size) {
   waitpid(child, NULL, 0);
 }
 
+static void linger(const struct place *place, uint64_t bytes) {
+  pid_t child = fork();
+  if (child == 0) {
+    int fd = open_socket(place, SOCK_STREAM, 0), size = 64 << 20;
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) != 0) die("SO_SNDBUFFORCE");
+    push(fd, bytes);
+    say("done client %d %llu 0\n", (int)getpid(), (unsigned long long)bytes);
+    _exit(0);  // the kernel goes on sending
+  }
+  waitpid(child, NULL, 0);
+  say("ready linger %d\n", (int)getpid());
+  await_release();
+}
+
+static void slow(const struct place *place) {
+  int listener = open_socket(place, SOCK_STREAM, 1);
+  say("ready slow %d\n", (int)getpid());
+  int fd = accept(listener, NULL, NULL);
+  if (fd < 0) die("accept");
+  await_release();
+  uint64_t received = 0;
+  for (ssize_t got; (got = read(fd, buffer, sizeof buffer)) > 0;) received += (uint64_t)got;
+  say("done server %d 0 %llu\n", (int)getpid(), (unsigned long long)received);
+}
+
 // ping(8) installs such a filter only when it has read a reply to somebody else; this one never reads any.
 static void ping(const struct place *place, int id, long count, size_t size) {
   int four = place->family == AF_INET;
@@ -302,6 +329,8 @@ int main(int count, char **arguments) {
   else if (strcmp(mode, "prefork") == 0) prefork(&place, (int)first);
   else if (strcmp(mode, "handover") == 0) handover(&place);
   else if (strcmp(mode, "loopback") == 0) loopback(&place, first, (size_t)second);
+  else if (strcmp(mode, "linger") == 0) linger(&place, (uint64_t)first);
+  else if (strcmp(mode, "slow") == 0) slow(&place);
   else if (strcmp(mode, "ping") == 0) ping(&place, atoi(arguments[3]), first, (size_t)second);
   else return 2;
   return 0;
