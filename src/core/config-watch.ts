@@ -1,35 +1,51 @@
 /**
  * Owns: noticing that config.json changed. A bad edit is reported once and changes nothing.
  */
-import { watch } from "chokidar";
+import type { FSWatcher } from "chokidar";
 import { readConfig, type Config } from "./config.js";
 import { describe, RunError } from "./errors.js";
 import type { Log } from "./log.js";
 import type { Module } from "./contract.js";
 
 export class ConfigWatch {
-  readonly #watcher: ReturnType<typeof watch>;
+  readonly #file: string;
+  readonly #modules: readonly Module[];
+  readonly #log: Log;
+  #watcher: FSWatcher | undefined;
   #fresh: Config | undefined;
   #lastProblem = "";
 
   constructor(file: string, modules: readonly Module[], log: Log) {
+    this.#file = file;
+    this.#modules = modules;
+    this.#log = log;
+  }
+
+  /** The watching library is loaded only now: the target need not wait for it. */
+  async start(): Promise<void> {
+    const { watch } = await import("chokidar");
     // Editors write in steps or swap the file: wait until it has kept its size for a moment.
-    this.#watcher = watch(file, {
+    this.#watcher = watch(this.#file, {
       ignoreInitial: true,
       awaitWriteFinish: { stabilityThreshold: 100, pollInterval: 25 },
     });
     const read = (): void => {
-      try {
-        this.#fresh = readConfig(file, modules);
-        this.#lastProblem = "";
-      } catch (error) {
-        const problem = describe(error);
-        if (problem === this.#lastProblem) return;
-        this.#lastProblem = problem;
-        log.error(problem, `${error instanceof RunError ? `${error.hint} ` : ""}The run goes on as before.`.trim());
-      }
+      this.#read();
     };
     this.#watcher.on("change", read).on("add", read);
+  }
+
+  #read(): void {
+    try {
+      this.#fresh = readConfig(this.#file, this.#modules);
+      this.#lastProblem = "";
+    } catch (error) {
+      const problem = describe(error);
+      if (problem === this.#lastProblem) return;
+      this.#lastProblem = problem;
+      const hint = error instanceof RunError ? error.hint : "";
+      this.#log.error(problem, `${hint} The run goes on as before.`.trim());
+    }
   }
 
   /** The edited configuration, once. */
@@ -39,7 +55,7 @@ export class ConfigWatch {
     return fresh;
   }
 
-  close(): Promise<void> {
-    return this.#watcher.close();
+  async close(): Promise<void> {
+    await this.#watcher?.close();
   }
 }

@@ -203,8 +203,9 @@ export function readConfig(file: string, modules: readonly Module[]): Config {
 
 /** What the run goes by: defaults filled in, the command line's values, one spelling for each value. */
 export function effective(config: Config, modules: readonly Module[]): Record<string, unknown> {
-  const filled: Record<string, unknown> = structuredClone(config.raw);
-  new Ajv({ useDefaults: true, strict: false }).validate(schemaOf(modules), filled);
+  const { properties } = schemaOf(modules) as { properties: Record<string, { default?: unknown }> };
+  const defaults = Object.entries(properties).map(([key, schema]) => [key, schema.default] as const);
+  const filled: Record<string, unknown> = { ...Object.fromEntries(defaults), ...config.raw };
   delete filled["$schema"];
   const modern: Record<string, unknown> = { bcc: "bpf", None: null };
   for (const [key, value] of Object.entries(filled)) {

@@ -159,6 +159,7 @@ class Session {
     this.#runs.begin();
     this.#started = monotonicNs();
     await target?.go();
+    await this.#watch.start();
   }
 
   /** Ticks until the target ends, the duration is over or somebody interrupts. */
