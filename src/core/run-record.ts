@@ -28,7 +28,7 @@ export interface RunRecord {
   config: Readonly<Record<string, unknown>>;
   start: string;
   end: string | null;
-  state: "running" | "finished";
+  state: "running" | "finished" | "failed";
   exit_code: number | null;
   ticks: number;
   processes_lost: number;

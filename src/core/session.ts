@@ -272,6 +272,11 @@ class Session {
 
   async close(): Promise<void> {
     await this.#detach();
+    if (this.#record.state === "running") {
+      this.#record.state = "failed"; // an error is on its way to the user
+      this.#record.end = new Date().toISOString();
+      this.#save();
+    }
     this.#interruptions.close();
   }
 }
