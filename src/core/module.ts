@@ -3,7 +3,7 @@
  * that modules share.
  * Owns not: the contract itself (contract.ts). Nothing in core imports this file.
  */
-import type { ConfigProperties, Module } from "./contract.js";
+import type { Module } from "./contract.js";
 
 export * from "./contract.js";
 export { monotonicNs } from "./clock.js";
@@ -23,13 +23,8 @@ export function defineModule<Options>(module: Module<Options>): Module {
   return module;
 }
 
-/** The config keys of a module that is either on or off, and reading them. */
-export function onOff(name: string): {
-  readonly config: ConfigProperties;
-  readonly fileKey: string;
-  /** The output file when the module is on. */
-  file(config: Readonly<Record<string, unknown>>): string | undefined;
-} {
+/** The config keys of a module that is either on or off, and reading them: to be spread into it. */
+export function onOff(name: string): Pick<Module<null>, "config" | "fileKey" | "request"> {
   const [key, fileKey, standard] = [`snoop_${name}`, `${name}_output_file`, `${name}.csv`];
   return {
     config: {
@@ -37,9 +32,9 @@ export function onOff(name: string): {
       [fileKey]: { ...fileName, default: standard },
     },
     fileKey,
-    file(config) {
-      const wanted = config[key] ?? "None";
-      return wanted === "None" ? undefined : ((config[fileKey] as string | undefined) ?? standard);
+    request(config) {
+      if ((config[key] ?? "None") === "None") return undefined;
+      return { options: null, file: (config[fileKey] as string | undefined) ?? standard };
     },
   };
 }

@@ -25,17 +25,10 @@ export const heapNeeds = () => [
   host.uprobeEvents(),
 ];
 
-const keys = onOff("mem");
-
 export default defineModule<null>({
   name: "mem",
   summary: "live heap bytes and blocks per process",
-  config: keys.config,
-  fileKey: keys.fileKey,
-  request(config) {
-    const file = keys.file(config);
-    return file === undefined ? undefined : { options: null, file };
-  },
+  ...onOff("mem"),
   columns: () => columns,
   bpf: () => heapParts,
   needs: heapNeeds,

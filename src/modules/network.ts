@@ -23,17 +23,10 @@ const columns = [
 const ownership = ["owner_create", "owner_release", "owner_send", "owner_receive"];
 const packets = ["network_ingress", "network_egress", "network_raw"];
 
-const keys = onOff("network");
-
 export default defineModule<null>({
   name: "network",
   summary: "bytes received and sent per process",
-  config: keys.config,
-  fileKey: keys.fileKey,
-  request(config) {
-    const file = keys.file(config);
-    return file === undefined ? undefined : { options: null, file };
-  },
+  ...onOff("network"),
   columns: () => columns,
   bpf: () => ({
     programs: [...ownership, "owner_walk", ...packets],

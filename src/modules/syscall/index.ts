@@ -33,13 +33,13 @@ export default defineModule<Options>({
   },
   fileKey: keys.fileKey,
   request(config) {
-    const file = keys.file(config);
-    if (file === undefined) return undefined;
+    const on = keys.request(config);
+    if (!on) return undefined;
     const filter = ((config["syscall_filter"] ?? []) as (string | number)[]).map(String);
     wantedBits(filter, new SyscallNames()); // an unknown name is refused with the configuration
     return {
       options: { filter, mode: (config["syscall_mode"] ?? "events") as Options["mode"] },
-      file,
+      file: on.file,
     };
   },
   columns: (options): readonly Column[] =>
