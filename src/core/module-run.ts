@@ -112,6 +112,11 @@ export class ModuleRun {
     }
   }
 
+  /** Name that an older file of the same name has now. */
+  get kept(): string | undefined {
+    return this.#file.kept;
+  }
+
   /** It could not be started. */
   discard(error: unknown): void {
     this.record.state = "failed";

@@ -73,7 +73,10 @@ export class ModuleSet {
       log.note(sentence);
     });
     const before = record.modules[module.name];
-    if (before) record.modules[`${module.name} until ${new Date().toISOString()}`] = before;
+    if (before) {
+      record.modules[`${module.name} until ${new Date().toISOString()}`] = before;
+      if (run.kept !== undefined && before.file === request.file) before.file = run.kept;
+    }
     record.modules[module.name] = run.record;
     try {
       await run.start(context, tree.read());

@@ -64,10 +64,13 @@ function timeInName(time: Date): string {
   return `${date}T${[time.getHours(), time.getMinutes(), time.getSeconds()].map(two).join("-")}`;
 }
 
-/** `cpu.csv` → `cpu.2026-11-20T10-15-00.csv`, by the time the old file was begun. */
-export function keepOld(file: string): void {
+/**
+ * `cpu.csv` → `cpu.2026-11-20T10-15-00.csv`, by the time the old file was begun; the new name, if there
+ * was an old file.
+ */
+export function keepOld(file: string): string | undefined {
   const old = fs.lstatSync(file, { throwIfNoEntry: false });
-  if (!old) return;
+  if (!old) return undefined;
   const { dir, name, ext } = path.parse(file);
   const begun = timeInName(old.birthtimeMs > 0 ? old.birthtime : old.mtime);
   for (let again = 1; ; again++) {
@@ -75,15 +78,17 @@ export function keepOld(file: string): void {
     const kept = path.join(dir, `${name}.${begun}${suffix}${ext}`);
     if (fs.lstatSync(kept, { throwIfNoEntry: false })) continue;
     fs.renameSync(file, kept);
-    return;
+    return path.basename(kept);
   }
 }
 
-/** Creates the file; O_EXCL follows no link and takes over no file somebody planted meanwhile. */
+/**
+ * Creates the file; O_EXCL follows no link and takes over no file somebody planted meanwhile. What is to
+ * be kept has been put aside before.
+ */
 export function createFile(file: string, overwrite: boolean, owner: Owner | undefined): number {
   try {
     if (overwrite) fs.rmSync(file, { force: true });
-    else keepOld(file);
     const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = fs.constants;
     // O_APPEND: after half a write is cut off, the next goes where the file ends.
     const fd = fs.openSync(file, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
@@ -94,9 +99,19 @@ export function createFile(file: string, overwrite: boolean, owner: Owner | unde
   }
 }
 
+function putAside(file: string): string | undefined {
+  try {
+    return keepOld(file);
+  } catch (error) {
+    throw errors.outputFile(file, reasonOf(error));
+  }
+}
+
 /** A file that only ever holds whole lines. */
 export class OutputFile {
   readonly path: string;
+  /** Name an older file of this name has now. */
+  readonly kept: string | undefined;
   /** Rows that are in the file. */
   rows = 0;
   /** Rows that could not be written. */
@@ -108,6 +123,7 @@ export class OutputFile {
 
   constructor(file: string, overwrite: boolean, owner: Owner | undefined) {
     this.path = file;
+    this.kept = overwrite ? undefined : putAside(file);
     this.#fd = createFile(file, overwrite, owner);
   }
 
