@@ -8,7 +8,7 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { matches, minus, watchHolds, type Heap, type Watched } from "./support/holds.js";
 import { scratch, workload } from "./support/paths.js";
-import { Run } from "./support/run.js";
+import { Command, execute, Run } from "./support/run.js";
 import { until } from "./support/wait.js";
 
 const config = { snoop_mem: "bpf", mem_output_file: "mem.csv", interval: 0.05 };
@@ -225,7 +225,6 @@ test("mem: redis-server agrees with its allocator's own statistics", async (t) =
 });
 
 test("mem: a process watched from the middle of its life counts what it allocates from then on", async (t) => {
-  const { Command } = await import("./support/run.js");
   const target = new Command(t, [workload("heap_phases")], { deadline: 120 });
   // Whatever was live before is unknown; a free of such a block must not be counted below zero.
   const seen = async (name: string): Promise<{ pid: number; own: Heap }> => {
@@ -315,4 +314,21 @@ test("mem: what the dead leave behind makes room for the living", async (t) => {
   assert.ok(ends.every((row) => row.number("times") > 4900));
   assert.equal(new Set(ends.map((row) => `${row.text("size(B)")} B in ${row.text("times")}`)).size, 1, "the same program with the same input");
   assert.equal(run.record().modules["mem"]?.events_lost ?? 0, 0);
+});
+
+test("mem: --host: whoever starts while it runs", async (t) => {
+  const run = new Run(t, { config: { ...config, interval: 0.2 }, options: ["--host"], deadline: 60 });
+  await run.ticked("mem.csv", 2);
+  const { stdout } = await execute(t, [workload("leak_probes"), "child"]);
+  const said = [...stdout.matchAll(/^end \S+ (\d+) (\d+) (\d+) /gm)];
+  assert.equal(said.length, 2);
+  for (const [, pid, bytes, blocks] of said) {
+    const [end] = await until(`the END row of ${pid ?? ""}`, () => {
+      const ends = run.growing("mem.csv")?.ends(Number(pid)) ?? [];
+      return ends.length > 0 && ends;
+    });
+    assert.deepEqual([end?.text("size(B)"), end?.text("times")], [bytes, blocks]);
+  }
+  run.child.kill("SIGINT");
+  assert.equal((await run.finished).stderr, "");
 });

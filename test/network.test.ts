@@ -357,3 +357,26 @@ test("network: what a socket sends after its process has ended is counted or tol
   if ((run.record().modules["network"]?.events_lost ?? 0) === 0) agrees(seen, moved);
   else assert.ok(seen.tx < moved.tx, "it says that something is missing, and something is");
 });
+
+test("network: --host: both ends, wherever they were started", async (t) => {
+  const { near, far } = await twoHosts(t);
+  const server = new Command(t, far.inside(peer, "serve", far.ipv4, "7600"), { deadline: 60 });
+  const [, serverPid] = await server.says(/^ready serve (\d+)$/m);
+  const run = new Run(t, { config, options: ["--host"], deadline: 60 });
+  await run.ticked("network.csv", 2);
+  const before = near.counters();
+  const { stdout } = await execute(t, near.inside(peer, "udp", far.ipv4, "7600", "1000", "1000"));
+  const moved = near.since(before);
+  const [client] = done(stdout, "client");
+  assert.ok(client !== undefined);
+  await until("the client's END row", () => run.growing("network.csv")?.ends(client.pid)[0]);
+  run.child.kill("SIGINT");
+  const outcome = await run.finished;
+  assert.equal(outcome.stderr, "");
+  const table = run.table("network.csv");
+  agrees(bytes(table, table.of(client.pid)), moved);
+  // The server had its socket before the run.
+  agrees(bytes(table, table.of(Number(serverPid))), { rx: moved.tx, tx: moved.rx });
+  server.child.kill("SIGKILL");
+  await server.finished;
+});

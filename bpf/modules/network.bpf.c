@@ -8,6 +8,7 @@
  */
 #include "link_bytes.h"
 #include "owner.h"
+#include "tree.h"
 
 #define AF_INET6 10
 #define SOCK_RAW 3
@@ -25,13 +26,20 @@ struct {
   __type(value, struct network_total);
 } network_totals SEC(".maps");
 
-__u64 network_lost = 0; /* packets of processes that found no room in the map */
+__u64 network_late_bytes = 0; /* passed for a process whose last row is written */
+__u64 network_lost = 0; /* packets in no row: those, and those that found no room in the map */
 
 static __always_inline void network_add(__u32 process, __u64 rx_bytes, __u64 tx_bytes) {
   static const struct network_total zero;
   struct network_total *total = bpf_map_lookup_elem(&network_totals, &process);
 
   if (!total) {
+    /* Of a process that is gone nobody would ever take the entry out again. */
+    if (!bpf_map_lookup_elem(&processes, &process)) {
+      __sync_fetch_and_add(&network_late_bytes, rx_bytes + tx_bytes);
+      __sync_fetch_and_add(&network_lost, 1);
+      return;
+    }
     bpf_map_update_elem(&network_totals, &process, &zero, BPF_NOEXIST);
     total = bpf_map_lookup_elem(&network_totals, &process);
     if (!total) {

@@ -226,9 +226,10 @@ class Session {
     // Events first: an ended process is in the table only after its last event is in the ring.
     this.#streams.drain();
     await this.#runs.tick(processes);
+    // The table first: from then on no program makes a new entry for them.
+    this.#tree.forget(ended);
     this.#runs.forget(ended);
     this.#streams.forget(ended);
-    this.#tree.forget(ended);
     this.#record.ticks++;
     this.#save();
     this.#log.status(

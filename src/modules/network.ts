@@ -48,6 +48,8 @@ export default defineModule<null>({
     const counters = ["network_lost", "owner_lost"].map((name) => context.object.variable<number>(name));
     const lost = (): number => counters.reduce((sum, counter) => sum + counter.get(), 0);
     const lostBefore = lost();
+    const lateBytes = context.object.variable<number>("network_late_bytes");
+    const lateBefore = lateBytes.get();
     const detach = attachAll(context, [...ownership, ...packets]);
     {
       using walk = context.object.program("owner_walk").attachIterator();
@@ -74,7 +76,15 @@ export default defineModule<null>({
         totals.forget(ended);
       },
       lost: () => lost() - lostBefore,
-      stop: detach,
+      stop: () => {
+        detach();
+        const late = lateBytes.get() - lateBefore;
+        if (late === 0) return;
+        const kilobytes = (late / 1024).toFixed(1);
+        context.warn(
+          `network: ${kilobytes} KB passed through sockets after the process that owned them had ended; they are in no row.`,
+        );
+      },
     };
   },
 });
