@@ -10,7 +10,6 @@ import { describe } from "./errors.js";
 import type { Log } from "./log.js";
 import type {
   AnyRow,
-  Column,
   Context,
   Module,
   Process,
@@ -22,7 +21,7 @@ import type {
 import { OutputFile, type Owner } from "./output-file.js";
 import type { ModuleRecord } from "./run-record.js";
 import type { StreamCount, Streams } from "./streams.js";
-import { header, rows } from "./table.js";
+import { Table } from "./table.js";
 
 export interface Folder {
   readonly dir: string;
@@ -43,7 +42,7 @@ export class ModuleRun {
   readonly module: Module;
   request: Request<unknown>;
   readonly record: ModuleRecord;
-  readonly #columns: readonly Column[];
+  readonly #table: Table;
   readonly #log: Log;
   readonly #folder: Folder;
   readonly #streams: Streams;
@@ -70,7 +69,7 @@ export class ModuleRun {
   ) {
     this.module = module;
     this.request = request;
-    this.#columns = module.columns(request.options);
+    this.#table = new Table(module.columns(request.options));
     this.#log = log;
     this.#folder = folder;
     this.#streams = streams;
@@ -92,7 +91,7 @@ export class ModuleRun {
   #create(name: string): OutputFile {
     const { dir, overwrite, owner } = this.#folder;
     const file = new OutputFile(path.join(dir, name), overwrite, owner);
-    file.append(header(this.#columns), 0);
+    file.append(this.#table.header(), 0);
     return file;
   }
 
@@ -162,7 +161,7 @@ export class ModuleRun {
 
   #write(table: readonly AnyRow[]): void {
     if (table.length === 0) return;
-    this.#file.append(rows(this.#columns, table), table.length);
+    this.#file.append(this.#table.rows(table), table.length);
     const problem = this.#file.problem;
     if (problem && !this.#reported.has(problem)) {
       this.#reported.add(problem);

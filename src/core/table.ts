@@ -18,22 +18,20 @@ function text(value: Cell): string {
 
 function number(value: Cell, digits: number): string {
   if (typeof value !== "number") return String(value);
-  const fixed = value.toFixed(digits);
-  return /^-0\.?0*$/.test(fixed) ? fixed.slice(1) : fixed;
+  // Not "-0.000": a difference may round to nothing from below.
+  return (value < 0 && value > -0.5 / 10 ** digits ? 0 : value).toFixed(digits);
 }
 
-function format(column: Column, value: Cell): string {
-  if (value === undefined || value === "") return "";
-  switch (column.type) {
-    case "ticks":
-      return typeof value === "number" ? value.toFixed(6) : String(value);
-    case "integer":
-      return String(value);
-    case "number":
-      return number(value, column.digits ?? 3);
-    case "text":
-      return text(value);
-  }
+/** What turns a cell of the column into text, the quoting aside. */
+function formatter(column: Column): (value: Cell) => string {
+  const digits = column.digits ?? 3;
+  const format = {
+    ticks: (value: Cell): string => (typeof value === "number" ? value.toFixed(6) : String(value)),
+    integer: String,
+    number: (value: Cell): string => number(value, digits),
+    text,
+  }[column.type];
+  return (value) => (value === undefined || value === "" ? "" : format(value));
 }
 
 /** CSV lines, each ending in LF; a lone CR is quoted too, since readers take it for a line end. */
@@ -41,24 +39,49 @@ function lines(records: readonly (readonly string[])[]): string {
   return stringify(records as string[][], { record_delimiter: "\n", quoted_match: /[\r\n]/ });
 }
 
-export function header(columns: readonly Column[]): string {
-  return lines([columns.map((column) => column.name)]);
-}
-
 /** Characters a cell must be quoted for; only text cells can hold one. */
 const special = /[",\r\n]/;
 
-/**
- * The lines of a table. Rows whose text needs no quoting, nearly all, are joined here: an idle tick over a
- * thousand processes would otherwise spend most of its time in the library looking for what to quote.
- */
-export function rows(columns: readonly Column[], table: readonly AnyRow[]): string {
-  const quotes = columns.map((column) => column.type === "text");
-  let done = "";
-  for (const row of table) {
-    const cells = columns.map((column) => format(column, row[column.name]));
-    const plain = !cells.some((cell, index) => quotes[index] && special.test(cell));
-    done += plain ? `${cells.join(",")}\n` : lines([cells]);
+/** The CSV text of one table. */
+export class Table {
+  readonly #columns: readonly {
+    readonly name: string;
+    readonly format: (value: Cell) => string;
+    readonly text: boolean;
+  }[];
+
+  constructor(columns: readonly Column[]) {
+    this.#columns = columns.map((column) => ({
+      name: column.name,
+      format: formatter(column),
+      text: column.type === "text",
+    }));
   }
-  return done;
+
+  header(): string {
+    return lines([this.#columns.map((column) => column.name)]);
+  }
+
+  /**
+   * Rows whose text needs no quoting, nearly all, are joined here: an idle tick over a thousand processes
+   * would otherwise spend most of its time in the library looking for what to quote.
+   */
+  rows(table: readonly AnyRow[]): string {
+    let done = "";
+    for (const row of table) {
+      let line = "";
+      let plain = true;
+      for (const { name, format, text } of this.#columns) {
+        const cell = format(row[name]);
+        if (text && special.test(cell)) plain = false;
+        line += `${cell},`;
+      }
+      done += plain ? `${line.slice(0, -1)}\n` : lines([this.#cells(row)]);
+    }
+    return done;
+  }
+
+  #cells(row: AnyRow): string[] {
+    return this.#columns.map(({ name, format }) => format(row[name]));
+  }
 }

@@ -39,7 +39,8 @@ export default defineModule<null>({
       const sizes = heap.read();
       for (const process of tick.processes) {
         const { size, times } = sizes.get(process.id) ?? { size: 0, times: 0 };
-        yield { ...tick.identify(process), "size(B)": size, times };
+        const { Ticks, PID, COMM } = tick.identify(process);
+        yield { Ticks, PID, COMM, "size(B)": size, times };
       }
     }
 

@@ -60,8 +60,11 @@ export default defineModule<null>({
       const changes = totals.take();
       for (const process of tick.processes) {
         const change = changes.get(process.id);
+        const { Ticks, PID, COMM } = tick.identify(process);
         yield {
-          ...tick.identify(process),
+          Ticks,
+          PID,
+          COMM,
           RX_KB: (change?.rx_bytes ?? 0) / 1024,
           TX_KB: (change?.tx_bytes ?? 0) / 1024,
         };

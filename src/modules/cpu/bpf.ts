@@ -9,8 +9,8 @@ const none = { on_ns: 0, alive_ns: 0, wait_ns: 0, voluntary: 0, involuntary: 0 }
 
 export const cpuPrograms = ["cpu_last_switch", "cpu_walk"];
 
-/** Longer than a thousand tasks take, much shorter than a time slice. */
-const longestWalkNs = 1e6;
+/** Longer than a thousand tasks take, shorter than being preempted. */
+const longestWalkNs = 2.5e6;
 
 export function startBpf(context: Context): Sampler {
   const totals = new Totals(context.object, "cpu_totals", "struct cpu_total", fields);
@@ -48,8 +48,11 @@ export function startBpf(context: Context): Sampler {
       const bound = process.ended ? Infinity : change.alive_ns;
       const [on, later] = withinBounds(change.on_ns, carried.get(process.id) ?? 0, bound);
       carried.set(process.id, later);
+      const { Ticks, PID, COMM } = tick.identify(process);
       yield {
-        ...tick.identify(process),
+        Ticks,
+        PID,
+        COMM,
         "ON CPU": on / 1e6,
         "OFF CPU": Math.max(0, change.alive_ns - on) / 1e6,
         // The remainder that is due at the end is no part of this interval's share.

@@ -40,19 +40,24 @@ export function startStat(processes: readonly Process[]): Sampler {
     for (const process of tick.processes) {
       const now = read(process);
       const then = before.get(process.id) ?? { used: 0, carried: 0, threads: 1 };
-      const cells = { ...tick.identify(process), WAIT: "", VCSW: "", ICSW: "" };
       const room = Math.max(1, now.threads) * tick.elapsed * 1e3;
       const used = Math.max(0, now.used - then.used);
       // What is carried at the end is due: there is no later row.
       const bound = process.ended ? Infinity : room;
       const [on, carried] = withinBounds(used, then.carried, bound);
       before.set(process.id, { used: now.used, carried, threads: now.threads });
+      const { Ticks, PID, COMM } = tick.identify(process);
       yield {
-        ...cells,
+        Ticks,
+        PID,
+        COMM,
         "ON CPU": on,
         "OFF CPU": Math.max(0, room - on),
         "CPU%": Math.min(on, room) / 10 / tick.elapsed,
+        WAIT: "",
         THREADS: process.ended ? 0 : now.threads,
+        VCSW: "",
+        ICSW: "",
       };
     }
   }

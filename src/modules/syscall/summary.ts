@@ -82,8 +82,11 @@ export function startSummary(context: Context, names: SyscallNames, stop: () => 
       if (!process || calls === 0) continue;
       const buckets = total.buckets.map((count, index) => count - (then.buckets[index] ?? 0));
       const took = (total.total_ns - then.total_ns) / 1e3;
+      const { Ticks, PID, COMM } = tick.identify(process);
       yield {
-        ...tick.identify(process),
+        Ticks,
+        PID,
+        COMM,
         SYSCALL_ID: key.nr,
         SYSCALL: names.name(key.nr),
         CALLS: calls,
