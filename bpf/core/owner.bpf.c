@@ -43,7 +43,7 @@ static __always_inline int owner_touch(struct sock *sk) {
   struct thread *thread = current_thread();
   struct socket_owner *owner;
 
-  if (!sk) return 0;
+  if (!owner_is_inet(sk)) return 0;
   owner = bpf_sk_storage_get(&socket_owners, sk, NULL, thread ? BPF_SK_STORAGE_GET_F_CREATE : 0);
   if (owner) owner_give(owner, bpf_get_socket_cookie(sk), thread ? thread->process : 0);
   return 0;
@@ -69,7 +69,7 @@ int owner_walk(struct bpf_iter__task_file *ctx) {
   socket = bpf_sock_from_file(file);
   if (!socket) return 0;
   sk = socket->sk;
-  if (!sk) return 0;
+  if (!owner_is_inet(sk)) return 0;
   owner_give(bpf_sk_storage_get(&socket_owners, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE),
              bpf_get_socket_cookie(sk), thread->process);
   return 0;

@@ -10,6 +10,9 @@
 
 #include "target.h"
 
+#define AF_INET 2
+#define AF_INET6 10
+
 extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak; /* 6.2 */
 
 struct socket_owner {
@@ -30,6 +33,13 @@ struct {
 /* 1 where tp_btf/sock_recv_length and sock_send_length exist (6.3): only then can an accepted
  * socket wait for the process that really serves it; elsewhere it stays with the listener's. */
 const volatile __u8 owner_claims = 1;
+
+/* Unix, netlink and packet sockets send and receive as well; no packet of theirs has an owner. */
+static __always_inline bool owner_is_inet(struct sock *sk) {
+  __u16 family = sk ? sk->__sk_common.skc_family : 0;
+
+  return family == AF_INET || family == AF_INET6;
+}
 
 /* A fresh clone belongs to nobody until a process of the tree touches it. */
 static __always_inline struct socket_owner *owner_settle(struct socket_owner *owner, __u64 cookie) {

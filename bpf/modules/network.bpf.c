@@ -10,7 +10,6 @@
 #include "owner.h"
 #include "tree.h"
 
-#define AF_INET6 10
 #define SOCK_RAW 3
 #define MSG_PEEK 2
 
@@ -99,12 +98,12 @@ SEC("tp_btf/sock_recv_length")
 int BPF_PROG(network_raw, struct sock *sk, int length, int flags) {
   struct socket_owner *owner;
 
-  if (!sk || length <= 0 || (flags & MSG_PEEK)) return 0;
+  if (!owner_is_inet(sk) || length <= 0 || (flags & MSG_PEEK)) return 0;
   if (BPF_CORE_READ(sk, sk_type) != SOCK_RAW) return 0;
   owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
   if (!owner || !owner->process) return 0;
   /* IPv4 raw sockets read the network header too, IPv6 ones do not (raw(7), RFC 3542). */
-  if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6) length += IPV6_HEADER;
+  if (sk->__sk_common.skc_family == AF_INET6) length += IPV6_HEADER;
   network_add(owner->process, length + owner->raw_link, 0);
   return 0;
 }

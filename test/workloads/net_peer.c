@@ -308,7 +308,9 @@ static void ping(const struct place *place, int id, long count, size_t size) {
     while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
     request->checksum = four ? (uint16_t)~sum : 0;
     if (sendto(fd, buffer, sizeof *request + size, 0, (struct sockaddr *)&there.address, there.length) > 0) sent++;
-    if (poll(&wait, 1, 2000) == 1 && recv(fd, buffer, sizeof buffer, 0) > 0) received++;
+    // In bytes on the link: a reply to somebody else may have come before the filter was in place.
+    ssize_t got = poll(&wait, 1, 2000) == 1 ? recv(fd, buffer, sizeof buffer, 0) : 0;
+    if (got > 0) received += got + 14 + (four ? 0 : 40);
   }
   say("done pinger %d %ld %ld\n", (int)getpid(), sent, received);
 }
