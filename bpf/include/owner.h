@@ -30,10 +30,6 @@ struct {
   __type(value, struct socket_owner);
 } socket_owners SEC(".maps");
 
-/* 1 where tp_btf/sock_recv_length and sock_send_length exist (6.3): only then can an accepted
- * socket wait for the process that really serves it; elsewhere it stays with the listener's. */
-const volatile __u8 owner_claims = 1;
-
 /* Unix, netlink and packet sockets send and receive as well; no packet of theirs has an owner. */
 static __always_inline bool owner_is_inet(struct sock *sk) {
   __u16 family = sk ? sk->__sk_common.skc_family : 0;
@@ -47,7 +43,7 @@ static __always_inline struct socket_owner *owner_settle(struct socket_owner *ow
     owner->cookie = cookie;
     owner->rx_unclaimed = 0;
     owner->tx_unclaimed = 0;
-    if (owner_claims) owner->process = 0;
+    owner->process = 0;
   }
   return owner;
 }

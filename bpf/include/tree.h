@@ -10,12 +10,11 @@
 #include "events.h"
 
 struct process {
-  __u64 start_ns; /* CLOCK_MONOTONIC; when first seen for a process older than the run */
-  __u64 end_ns;   /* 0 while a thread is left */
-  __u64 cpu_ns;   /* of threads that are gone, as the scheduler accounted it */
-  __u32 pid;      /* tgid in the monitor's pid namespace; 0 where that namespace cannot see it */
-  __u32 parent;   /* serial number; 0 for a root */
-  __u32 threads;  /* alive now */
+  __u64 end_ns;  /* CLOCK_MONOTONIC; 0 while a thread is left */
+  __u64 cpu_ns;  /* of threads that are gone, as the scheduler accounted it */
+  __u32 pid;     /* tgid in the monitor's pid namespace; 0 where that namespace cannot see it */
+  __u32 parent;  /* serial number; 0 for a root */
+  __u32 threads; /* alive now */
   __s32 exit_code;
   char comm[TASK_COMM_LEN];
 };
@@ -28,7 +27,7 @@ struct {
   __type(value, struct process);
 } processes SEC(".maps");
 
-enum life_kind { LIFE_EXEC = 1, LIFE_END = 2, LIFE_START = 3 };
+enum life_kind { LIFE_EXEC = 1, LIFE_END = 2 };
 
 /* What the monitor must hear at once, in a ring of its own so that no flood of events delays it. */
 struct life_event {
@@ -103,7 +102,7 @@ static __always_inline struct thread *join(struct task_struct *task, __u32 id) {
 }
 
 static __always_inline __u32 create(struct task_struct *leader, __u32 parent) {
-  struct process process = {.start_ns = bpf_ktime_get_ns(), .parent = parent};
+  struct process process = {.parent = parent};
   __u32 id = __sync_fetch_and_add(&last_process, 1) + 1;
 
   process.pid = pid_here(leader);
@@ -125,7 +124,6 @@ static __always_inline __u32 create(struct task_struct *leader, __u32 parent) {
     return 0;
   }
   tell_identity(id, &process);
-  tell_life(LIFE_START, id, process.pid);
   return id;
 }
 

@@ -30,9 +30,6 @@ function open(sets: PartSets, constants: Readonly<Record<string, number>>, sizes
     const size = sizes.get(name);
     if (size !== undefined) map.maxEntries = size;
   }
-  for (const part of parts) {
-    for (const [name, value] of Object.entries(part.constants?.() ?? {})) object.setConstant(name, value);
-  }
   for (const [name, value] of Object.entries(constants)) object.setConstant(name, value);
   return object;
 }

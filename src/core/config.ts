@@ -5,11 +5,11 @@
  */
 import * as fs from "node:fs";
 import { Ajv, type ErrorObject } from "ajv";
-import { distance } from "fastest-levenshtein";
 import { findNodeAtLocation, parseTree, printParseErrorCode, type ParseError } from "jsonc-parser";
 import { errors } from "./errors.js";
 import { printable } from "./log.js";
 import type { Module, Request } from "./contract.js";
+import { nearest } from "./nearest.js";
 import { reasonOf } from "./output-file.js";
 
 export interface Config {
@@ -77,9 +77,7 @@ function list(values: readonly unknown[]): string {
 }
 
 function closest(word: string, known: readonly string[]): string | undefined {
-  const ranked = known.map((name) => ({ name, far: distance(word, name) }));
-  ranked.sort((a, b) => a.far - b.far);
-  const best = ranked[0];
+  const [best] = nearest(word, known, 1);
   return best && best.far <= Math.max(2, word.length / 2) ? best.name : undefined;
 }
 

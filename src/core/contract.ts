@@ -47,8 +47,6 @@ export interface Process {
   /** Serial number of the parent, 0 for a root. */
   readonly parent: number;
   readonly threads: number;
-  /** CLOCK_MONOTONIC, ns. */
-  readonly startNs: number;
   /** True once its last thread has left the CPU for good: its figures are final. */
   readonly ended: boolean;
   /** Once ended: CPU time of its whole life as the scheduler accounted it, ns. */
@@ -123,8 +121,6 @@ export interface BpfParts {
   readonly stream?: string;
   /** Least size of the event ring in bytes, for one that streams; a power of two. */
   readonly ringBytes?: number;
-  /** `const volatile` variables to set before load, from what `host` found. */
-  readonly constants?: () => Readonly<Record<string, number>>;
 }
 
 /** A facility several modules use at once. */

@@ -188,9 +188,9 @@ export class ModuleRun {
   }
 
   /** Brings the entry in run.json up to date; `last` is the final count of a stream. */
-  account(last?: StreamCount): ModuleRecord {
+  account(last?: StreamCount): void {
     const { record } = this;
-    if (!this.#work) return record;
+    if (!this.#work) return;
     const unwritten = this.#earlier.lost + this.#file.lost;
     record.rows = this.#earlier.rows + this.#file.rows;
     const lost = this.#work.lost?.() ?? 0;
@@ -206,7 +206,6 @@ export class ModuleRun {
     const runs = this.#programs.map((program) => program.stats());
     record.bpf_run_ns = runs.reduce((sum, each) => sum + Number(each.runTimeNs), 0);
     record.bpf_runs = runs.reduce((sum, each) => sum + Number(each.runCount), 0);
-    return record;
   }
 
   fail(error: unknown): void {

@@ -9,6 +9,7 @@ export * from "./contract.js";
 export { monotonicNs } from "./clock.js";
 export { RunError } from "./errors.js";
 export { host } from "./host.js";
+export { nearest } from "./nearest.js";
 export { attachAll, Counters, Totals } from "./sampling.js";
 
 /** Schema of an output file's name: in the output folder, no way out of it, and nothing hidden. */

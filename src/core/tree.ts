@@ -12,8 +12,8 @@ export const treeParts: BpfParts = {
   maps: ["threads", "processes", "life", "events", "stream_counts"],
 };
 
-/** As enum life_kind in tree.bpf.c. */
-export const lifeKinds = { exec: 1, end: 2, start: 3 } as const;
+/** As enum life_kind in tree.h. */
+export const lifeKinds = { exec: 1, end: 2 } as const;
 
 export interface LifeEvent {
   readonly kind: number;
@@ -22,7 +22,6 @@ export interface LifeEvent {
 }
 
 interface ProcessRecord {
-  readonly start_ns: number;
   readonly end_ns: number;
   readonly cpu_ns: number;
   readonly pid: number;
@@ -39,7 +38,6 @@ function processOf(id: number, record: ProcessRecord): Process {
     comm: record.comm,
     parent: record.parent,
     threads: record.threads,
-    startNs: record.start_ns,
     ended: record.end_ns !== 0,
     cpuNs: record.cpu_ns,
   };
@@ -77,8 +75,8 @@ export class Tree {
     earlier.close();
   }
 
-  /** Marks a process with all it has started so far, or everything. True when something was found. */
-  mark(rootPid: number | undefined): boolean {
+  /** Marks a process with all it has started so far, or everything. */
+  mark(rootPid: number | undefined): void {
     if (rootPid !== undefined) this.#bpf.object.variable<number>("root_pid").set(rootPid);
     const found = this.#bpf.object.variable<number>("walk_found");
     using walk = this.#bpf.object.program("tree_walk").attachIterator();
@@ -87,7 +85,6 @@ export class Tree {
       walk.read();
     }
     this.root = this.#bpf.object.variable<number>("root_process").get();
-    return found.get() > 0;
   }
 
   /** Every process in the kernel's table, the ended ones included, in the order they were met. */

@@ -1,12 +1,11 @@
 /**
  * Owns: "bin:func" → a file and an offset in it, or a sentence that names what was perhaps meant.
  */
-import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { distance } from "fastest-levenshtein";
 import { elfSymbols, executableRanges } from "libbpf-ts";
-import { RunError } from "../../core/module.js";
+import { nearest, RunError } from "../../core/module.js";
+import { commandFile, loaderCache } from "../../services/programs.js";
 
 export interface Place {
   /** As the user wrote it: the PROBE cell. */
@@ -23,18 +22,11 @@ const refuse = (sentence: string, hint = ""): RunError =>
 function findFile(name: string): string | undefined {
   if (fs.existsSync(name)) return path.resolve(name);
   if (name.includes("/")) return undefined;
-  const onPath = (process.env["PATH"] ?? "")
-    .split(":")
-    .map((folder) => path.join(folder, name))
-    .find((file) => fs.existsSync(file));
-  if (onPath !== undefined) return onPath;
-  try {
-    const cache = execFileSync("/sbin/ldconfig", ["-p"], { encoding: "utf8", maxBuffer: 64 << 20 });
-    const lines = cache.split("\n").map((line) => line.trim().split(/ \(.*\) => /));
-    return lines.find(([library]) => library === name || library?.startsWith(`${name}.so`))?.[1];
-  } catch {
-    return undefined;
-  }
+  return (
+    commandFile(name, process.env) ??
+    loaderCache().find((library) => library.name === name || library.name.startsWith(`${name}.so`))
+      ?.file
+  );
 }
 
 function atOffset(text: string, file: string, offset: number): Place {
@@ -87,11 +79,11 @@ function findPlace(text: string): Place {
     );
   }
   if (offsets[0] !== undefined) return { text, file, offset: offsets[0] };
-  const near = [...new Set(symbols.map((each) => each.name))]
-    .map((other) => ({ other, far: distance(symbol, other) }))
-    .sort((a, b) => a.far - b.far)
-    .slice(0, 3)
-    .map(({ other }) => other);
+  const near = nearest(
+    symbol,
+    symbols.map((each) => each.name),
+    3,
+  ).map(({ name: other }) => other);
   throw refuse(
     `${JSON.stringify(text)}: ${JSON.stringify(name)} has no function ${JSON.stringify(symbol)}.`,
     near.length > 0

@@ -1,8 +1,7 @@
 /**
  * Owns: `syscall_filter`: which system calls are wanted, as one bit a number.
  */
-import { RunError } from "../../core/module.js";
-import { distance } from "fastest-levenshtein";
+import { nearest, RunError } from "../../core/module.js";
 import type { SyscallNames } from "./names.js";
 
 /** As SYSCALL_MAX in syscall.bpf.c. */
@@ -12,11 +11,11 @@ function numberOf(word: string, names: SyscallNames): number {
   if (/^\d+$/.test(word) && Number(word) < syscallMax) return Number(word);
   const number = names.number(word);
   if (number !== undefined) return number;
-  const [nearest] = [...names.all].sort((a, b) => distance(word, a) - distance(word, b));
+  const [best] = nearest(word, names.all, 1);
   throw new RunError(
     2,
     `syscall_filter: there is no system call ${JSON.stringify(word)}.`,
-    `Did you mean "${nearest ?? "read"}"?`,
+    `Did you mean "${best?.name ?? "read"}"?`,
   );
 }
 

@@ -9,7 +9,8 @@ import { type BpfMap, elfInfo, elfSymbols, readCode } from "libbpf-ts";
 import { attachAll, type Context, Counters, type Process } from "../../core/module.js";
 import { ProbeSites, type Site } from "../uprobes.js";
 import { isAllocator, observed, observedNames } from "./functions.js";
-import { commandFile, firstFiles, installedAllocators, mappedFiles } from "./libraries.js";
+import { commandFile } from "../programs.js";
+import { firstFiles, installedAllocators, mappedFiles } from "./libraries.js";
 import { type Machine, probeOffset } from "./skip.js";
 
 export const heapParts = {

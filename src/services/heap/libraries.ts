@@ -2,24 +2,18 @@
  * Owns: which files may bring an allocator: those the loader would find, known before the target starts,
  * and those a process turns out to have mapped.
  */
-import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { loaderCache } from "../programs.js";
 
 /** Names under which allocators are installed; a program itself is always looked at. */
 const likely = /^(libc[.-]|libc\.so|ld-musl|libc\.musl)|alloc/;
 
 /** Libraries of the dynamic loader's cache and of its environment variables, by likely name. */
 export function installedAllocators(env: NodeJS.ProcessEnv): string[] {
-  const found: string[] = [];
-  try {
-    const cache = execFileSync("/sbin/ldconfig", ["-p"], { encoding: "utf8", maxBuffer: 64 << 20 });
-    for (const [, file] of cache.matchAll(/ => (\S.*)$/gm)) {
-      if (file !== undefined && likely.test(path.basename(file))) found.push(file);
-    }
-  } catch {
-    // No glibc loader here (Alpine): the loader of musl is its C library.
-  }
+  const found = loaderCache()
+    .map(({ file }) => file)
+    .filter((file) => likely.test(path.basename(file)));
   for (const folder of ["/lib", "/usr/lib", ...(env["LD_LIBRARY_PATH"] ?? "").split(":")]) {
     if (folder === "") continue;
     for (const name of listFolder(folder)) {
@@ -36,15 +30,6 @@ function listFolder(folder: string): string[] {
   } catch {
     return [];
   }
-}
-
-/** The file a command name stands for, as execvp(3) looks it up. */
-export function commandFile(command: string, env: NodeJS.ProcessEnv): string | undefined {
-  if (command.includes("/")) return command;
-  return (env["PATH"] ?? "/bin:/usr/bin")
-    .split(":")
-    .map((folder) => path.join(folder || ".", command))
-    .find((file) => fs.statSync(file, { throwIfNoEntry: false })?.isFile() === true);
 }
 
 /** Code files of a running process, by the link that opens what is mapped, whatever root it lives in. */
