@@ -42,7 +42,7 @@ describe("layout", () => {
     assert.deepEqual(files.map(stemOf).filter((stem) => !names.has(stem)), []);
     for (const module of modules) {
       const page = fs.readFileSync(path.join(root, `docs/${module.name}.md`), "utf8");
-      const columns = module.columns({ mode: "events", parameters: [] });
+      const columns = module.columns({ mode: "events", places: [], parameters: [] });
       assert.ok(page.includes(columns.map((column) => column.name).join(",")), module.name);
     }
   });

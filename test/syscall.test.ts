@@ -32,7 +32,7 @@ async function numbers(t: TestContext): Promise<ReadonlyMap<string, number>> {
 }
 
 function events(table: Table): Row[] {
-  return table.rows.filter((row) => !row.isEnd);
+  return table.rows.filter((row) => !row.isEnd && !row.isLost);
 }
 
 function byThread(table: Table): Map<number, Row[]> {

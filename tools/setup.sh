@@ -107,11 +107,14 @@ find_missing() {
   need '[ -e /usr/include/linux/bpf.h ]' linux-libc-dev kernel-headers
   need 'pkg-config --exists libelf' libelf-dev elfutils-libelf-devel
   need 'pkg-config --exists zlib' zlib1g-dev zlib-devel
+  need 'pkg-config --exists libzstd' libzstd-dev libzstd-devel
   need 'pkg-config --exists "libbpf >= 1.1"' libbpf-dev libbpf-devel
   need '[ -e "$(pkg-config --variable=libdir libbpf)/libbpf.a" ]' libbpf-dev libbpf-static
   [ $testing ] || return
   need strace strace strace
   need git git git
+  need gzip gzip gzip
+  need zstd zstd zstd
   need python3 python3 python3
   need curl curl curl
   need sudo sudo sudo

@@ -78,11 +78,11 @@ static __always_inline void tell_identity(__u32 id, struct process *process) {
   struct identity_event *event;
 
   if (!streams_running) return;
-  event = event_reserve(IDENTITY_STREAM, id, sizeof(*event));
+  event = event_reserve(IDENTITY_STREAM, id, bpf_ktime_get_ns(), sizeof(*event));
   if (!event) return;
   event->pid = process->pid;
   __builtin_memcpy(event->comm, process->comm, TASK_COMM_LEN);
-  event_submit(event);
+  event_submit(event, sizeof(*event));
 }
 
 /* Adds the task to a process; the compare-and-swap decides between the fork hook and the walk. */

@@ -49,7 +49,6 @@ __u64 leak_unmatched = 0; /* entries deeper than LEAK_FRAMES, returns whose entr
 
 static __always_inline void leak_header(struct leak_event *event, struct thread *thread,
                                         __u32 probe, __u8 action, struct leak_frame *now) {
-  event->event.ns = now->ns; /* the clock DURATION is taken from */
   event->tid = thread->tid;
   event->probe = probe;
   event->action = action;
@@ -121,20 +120,20 @@ int leak_entry(struct pt_regs *ctx) {
     }
   }
   if (!leak_has_text) {
-    event = event_reserve(leak_stream, thread->process, sizeof(*event));
+    event = event_reserve(leak_stream, thread->process, now.ns, sizeof(*event));
     if (!event) return 0;
     leak_header(event, thread, probe, LEAK_ENTRY, &now);
     leak_arguments(event, ctx);
-    event_submit(event);
+    event_submit(event, sizeof(*event));
     return 0;
   }
-  text = event_reserve(leak_stream, thread->process, sizeof(*text));
+  text = event_reserve(leak_stream, thread->process, now.ns, sizeof(*text));
   if (!text) return 0;
   leak_header(&text->leak, thread, probe, LEAK_ENTRY, &now);
   leak_arguments(&text->leak, ctx);
   for (i = 0; i < LEAK_ARGUMENTS; i++)
     leak_text(text->text[i], leak_text_bytes[i], text->leak.arguments[i]);
-  event_submit(text);
+  event_submit(text, sizeof(*text));
   return 0;
 }
 
@@ -160,14 +159,14 @@ int leak_return(struct pt_regs *ctx) {
   }
   entry = &own->frames[top];
   own->depth = top;
-  event = event_reserve(leak_stream, thread->process, sizeof(*event));
+  event = event_reserve(leak_stream, thread->process, now.ns, sizeof(*event));
   if (!event) return 0;
   leak_header(event, thread, entry->probe, LEAK_RETURN, &now);
   event->result = PT_REGS_RC(ctx);
   event->size_change = now.size - entry->size;
   event->times_change = now.times - entry->times;
   event->duration_ns = now.ns - entry->ns;
-  event_submit(event);
+  event_submit(event, sizeof(*event));
   return 0;
 }
 

@@ -78,15 +78,15 @@ static __always_inline bool syscall_is_compat(void) {
 #if defined(__TARGET_ARCH_x86)
   struct task_struct *task = bpf_get_current_task_btf();
   /* TS_COMPAT, arch/x86/include/asm/thread_info.h */
-  return BPF_CORE_READ(task, thread_info.status) & 2;
+  return task->thread_info.status & 2;
 #else
   return false;
 #endif
 }
 
 static __always_inline void syscall_emit(struct thread *thread, __u32 nr, __u8 action, __s64 value,
-                                         __u64 entry_ns) {
-  struct syscall_event *event = event_reserve(syscall_stream, thread->process, sizeof(*event));
+                                         __u64 ns, __u64 duration_ns) {
+  struct syscall_event *event = event_reserve(syscall_stream, thread->process, ns, sizeof(*event));
 
   if (!event) return;
   event->tid = thread->tid;
@@ -94,8 +94,8 @@ static __always_inline void syscall_emit(struct thread *thread, __u32 nr, __u8 a
   event->action = action;
   event->compat = syscall_is_compat();
   event->value = value;
-  event->duration_ns = entry_ns ? event->event.ns - entry_ns : 0;
-  event_submit(event);
+  event->duration_ns = duration_ns;
+  event_submit(event, sizeof(*event));
 }
 
 static __always_inline __u32 syscall_bucket(__u64 ns) {
@@ -143,16 +143,19 @@ SEC("tp_btf/sys_enter")
 int BPF_PROG(syscall_enter, struct pt_regs *regs, long nr) {
   struct thread *thread = current_thread();
   struct syscall_thread *own;
+  __u64 now;
 
   if (!thread || !syscall_is_wanted(nr)) return 0;
+  now = bpf_ktime_get_ns();
   own = bpf_task_storage_get(&syscall_threads, bpf_get_current_task_btf(), NULL,
                              BPF_LOCAL_STORAGE_GET_F_CREATE);
   if (own) {
-    own->entry_ns = bpf_ktime_get_ns();
+    own->entry_ns = now;
     own->nr = nr;
     own->pending = 1;
   }
-  if (!syscall_summary) syscall_emit(thread, nr, SYSCALL_ENTRY, PT_REGS_PARM1_SYSCALL(regs), 0);
+  if (!syscall_summary)
+    syscall_emit(thread, nr, SYSCALL_ENTRY, PT_REGS_PARM1_SYSCALL(regs), now, 0);
   return 0;
 }
 
@@ -160,14 +163,16 @@ SEC("tp_btf/sys_exit")
 int BPF_PROG(syscall_return, struct pt_regs *regs, long result) {
   struct thread *thread = current_thread();
   struct syscall_thread *own;
+  __u64 now;
 
   if (!thread) return 0;
   own = bpf_task_storage_get(&syscall_threads, bpf_get_current_task_btf(), NULL, 0);
   if (!own || !own->pending) return 0;
   own->pending = 0;
+  now = bpf_ktime_get_ns();
   if (syscall_summary)
-    syscall_add(thread->process, own->nr, result, bpf_ktime_get_ns() - own->entry_ns);
+    syscall_add(thread->process, own->nr, result, now - own->entry_ns);
   else
-    syscall_emit(thread, own->nr, SYSCALL_RETURN, result, own->entry_ns);
+    syscall_emit(thread, own->nr, SYSCALL_RETURN, result, now, now - own->entry_ns);
   return 0;
 }

@@ -9,7 +9,12 @@ export function monotonicNs(): number {
   return Number(process.hrtime.bigint());
 }
 
-const unixOffset = (performance.timeOrigin + performance.now()) / 1e3 - monotonicNs() / 1e9;
+/** What has to be added to CLOCK_MONOTONIC to have Unix time, ns. */
+export const unixOffsetNs =
+  BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e3)) * 1000n -
+  process.hrtime.bigint();
+
+const unixOffset = Number(unixOffsetNs) / 1e9;
 
 /** Unix time in seconds of a CLOCK_MONOTONIC reading in ns. */
 export function unixSeconds(ns: number): number {

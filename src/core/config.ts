@@ -18,6 +18,10 @@ export interface Config {
   readonly outputDir: string;
   /** Follow what the target forks, or the target alone. */
   readonly traceMultiprocess: boolean;
+  /** KiB of one CPU's event ring; undefined: chosen from memory. */
+  readonly ringKib: number | undefined;
+  /** Bytes after which a table goes on in another file. */
+  readonly maxFileSize: number | undefined;
   readonly requests: ReadonlyMap<Module, Request<unknown>>;
   /** As read, for run.json. */
   readonly raw: Readonly<Record<string, unknown>>;
@@ -42,6 +46,19 @@ const coreProperties = {
     minLength: 1,
     default: ".",
     description: "Folder of the output files, created when missing.",
+  },
+  max_file_size: {
+    type: ["integer", "null"],
+    minimum: 65536,
+    default: null,
+    description: "Bytes after which a table goes on in another file: cpu.csv, cpu.1.csv, cpu.2.csv.",
+  },
+  ring_buffer_kib: {
+    type: ["integer", "null"],
+    minimum: 64,
+    maximum: 1048576,
+    default: null,
+    description: "KiB of each CPU's event ring, rounded up to a power of two; null: chosen from memory.",
   },
 };
 
@@ -184,6 +201,8 @@ export function parseConfig(file: string, text: string, modules: readonly Module
     interval: (raw["interval"] as number | undefined) ?? coreProperties.interval.default,
     outputDir: (raw["output_dir"] as string | undefined) ?? coreProperties.output_dir.default,
     traceMultiprocess: raw["trace_multiprocess"] !== false && raw["trace_multiprocess"] !== "false",
+    ringKib: (raw["ring_buffer_kib"] as number | null | undefined) ?? undefined,
+    maxFileSize: (raw["max_file_size"] as number | null | undefined) ?? undefined,
     requests,
     raw,
   };

@@ -3,7 +3,7 @@
  * only.
  * Owns not: any behaviour. Modules import all of it through module.ts.
  */
-import type { BpfMap, DecodedValue, Link, LoadedObject, UprobeEvent } from "libbpf-ts";
+import type { BpfMap, EventCells, Link, LoadedObject, UprobeEvent } from "libbpf-ts";
 
 /** What a cell may hold; `undefined` and `""` are the empty cell. */
 export type Cell = number | bigint | string | undefined;
@@ -16,6 +16,8 @@ export interface Column<Name extends string = string> {
   readonly description: string;
   /** Decimals of a `number`; 3 when not given. */
   readonly digits?: number;
+  /** In a stream's table: the record's field it shows, and how. */
+  readonly from?: EventCells;
 }
 
 /** A row is keyed by column, so a missing or misspelt column does not compile. */
@@ -86,20 +88,13 @@ export interface Sampler {
   stop(): void;
 }
 
-/** Who an event is about. */
-export interface Identity {
-  readonly pid: number;
-  readonly comm: string;
-}
-
-/** A module whose rows are records of the event ring. */
+/** A module whose rows are event records. They go from the kernel to the file without JavaScript. */
 export interface Stream {
   readonly kind: "stream";
   readonly backend: string;
-  /** C type of the record, e.g. "struct syscall_event"; it begins with a struct event. */
+  /** C type of the record, e.g. "struct syscall_event"; it begins with a `struct event` called `event`. */
   readonly record: string;
-  /** `bytes` is the whole record, for what may follow the C type; it is only valid during the call. */
-  row(record: Readonly<Record<string, DecodedValue>>, who: Identity, ticks: number, bytes: Buffer): AnyRow;
+  /** Events that never became a record, since the start. */
   lost?(): number;
   stop(): void;
 }
@@ -119,8 +114,6 @@ export interface BpfParts {
   readonly maps: readonly string[];
   /** `const volatile` variable that holds the number of the module's stream, for one that streams. */
   readonly stream?: string;
-  /** Least size of the event ring in bytes, for one that streams; a power of two. */
-  readonly ringBytes?: number;
 }
 
 /** A facility several modules use at once. */

@@ -3,31 +3,18 @@
  * that throws is switched off with one message; the others go on.
  * Owns not: when ticks come, which modules are on (session.ts).
  */
-import * as path from "node:path";
 import type { Program } from "libbpf-ts";
 import { monotonicNs, unixSeconds } from "./clock.js";
+import type { AnyRow, Context, Module, Process, Request, Sampler, Stream, Tick } from "./contract.js";
 import { describe } from "./errors.js";
 import type { Log } from "./log.js";
-import type {
-  AnyRow,
-  Context,
-  Module,
-  Process,
-  Request,
-  Sampler,
-  Stream,
-  Tick,
-} from "./contract.js";
-import { OutputFile, type Owner } from "./output-file.js";
+import { type Folder, Outputs } from "./output.js";
 import type { ModuleRecord } from "./run-record.js";
-import type { StreamCount, Streams } from "./streams.js";
+import type { Streams } from "./streams.js";
 import { Table } from "./table.js";
 
-export interface Folder {
-  readonly dir: string;
-  readonly overwrite: boolean;
-  readonly owner: Owner | undefined;
-}
+/** Processes named in run.json for what was lost of them; the rest is in the sum. */
+const namedLosses = 1000;
 
 /** The cells Ticks, PID and COMM of rows read at this time. */
 function identifier(seconds: number): Tick["identify"] {
@@ -42,27 +29,29 @@ export class ModuleRun {
   readonly module: Module;
   request: Request<unknown>;
   readonly record: ModuleRecord;
+  /** Name that an older file of the same name has now. */
+  readonly kept: string | undefined;
   readonly #table: Table;
   readonly #log: Log;
   readonly #folder: Folder;
   readonly #streams: Streams;
   readonly #number: number;
-  #file: OutputFile;
-  /** Rows and losses of files this run has finished with. */
-  #earlier = { rows: 0, lost: 0 };
+  readonly #outputs: Outputs;
   #work: Sampler | Stream | undefined;
   #programs: readonly Program[] = [];
   /** Problems of writing a user has been told of, once each. */
   readonly #reported = new Set<string>();
   /** When the module was last read, CLOCK_MONOTONIC ns. */
   #read = monotonicNs();
-  /** Rows of a stream that are no events: one as each process ends. */
-  #endRows = 0;
+  /** Records of the stream's number lost before this run of the module. */
+  readonly #lostBefore: number;
 
+  /** `overwrite`: whether an older file may go. */
   constructor(
     module: Module,
     request: Request<unknown>,
     folder: Folder,
+    overwrite: boolean,
     streams: Streams,
     number: number,
     log: Log,
@@ -74,11 +63,15 @@ export class ModuleRun {
     this.#folder = folder;
     this.#streams = streams;
     this.#number = number;
-    this.#file = this.#create(request.file);
+    this.#lostBefore = streams.lost(number);
+    const { file, kept } = folder.open(request.file, this.#table.header(), overwrite);
+    this.#outputs = new Outputs(file);
+    this.kept = kept;
     this.record = {
       backend: "",
       state: "running",
       file: request.file,
+      files: 1,
       rows: 0,
       events_seen: 0,
       events_written: 0,
@@ -88,39 +81,34 @@ export class ModuleRun {
     };
   }
 
-  #create(name: string): OutputFile {
-    const { dir, overwrite, owner } = this.#folder;
-    const file = new OutputFile(path.join(dir, name), overwrite, owner);
-    file.append(this.#table.header(), 0);
-    return file;
-  }
-
-  async start(context: Context, processes: readonly Process[]): Promise<void> {
-    const before = this.#streams.countSoFar(this.#number);
-    const work = await this.module.start(context, this.request.options);
-    this.#work = work;
-    this.record.backend = work.backend;
+  async start(context: Context, processes: () => readonly Process[]): Promise<void> {
+    const { options } = this.request;
+    const streams = this.module.bpf(options).stream !== undefined;
+    if (streams) this.#streams.prepare(this.#number);
+    try {
+      const work = await this.module.start(context, options);
+      this.#work = work;
+      this.record.backend = work.backend;
+      if (work.kind === "stream") {
+        const columns = this.module.columns(options);
+        const { file } = this.#outputs;
+        this.#streams.add(this.#number, work.record, columns, processes(), file);
+      }
+    } finally {
+      if (streams && this.#work?.kind !== "stream") this.#streams.remove(this.#number);
+    }
     this.#programs = this.module
-      .bpf(this.request.options)
+      .bpf(options)
       .programs.filter((name) => context.object.hasProgram(name))
       .map((name) => context.object.program(name));
-    if (work.kind === "stream") {
-      this.#streams.add(this.#number, work, processes, before, (table) => {
-        this.#write(table);
-      });
-    }
-  }
-
-  /** Name that an older file of the same name has now. */
-  get kept(): string | undefined {
-    return this.#file.kept;
   }
 
   /** It could not be started. */
   discard(error: unknown): void {
     this.record.state = "failed";
     this.record.reason = describe(error);
-    this.#file.close();
+    this.#work?.stop();
+    this.#outputs.close();
   }
 
   begin(): void {
@@ -131,102 +119,100 @@ export class ModuleRun {
   /** Each module's interval ends when that module is read, not when the tick began. */
   async tick(processes: readonly Process[]): Promise<void> {
     const work = this.#work;
-    if (!work) return;
+    if (work?.kind !== "sampler") return;
     try {
-      const now = (work.kind === "sampler" ? work.read?.() : undefined) ?? monotonicNs();
+      const now = work.read?.() ?? monotonicNs();
       const elapsed = (now - this.#read) / 1e9;
       this.#read = now;
       const identify = identifier(unixSeconds(now));
-      if (work.kind === "sampler") {
-        this.#write([...(await work.sample({ elapsed, processes, identify }))]);
-      } else {
-        const ended = processes.filter((process) => process.ended);
-        this.#write(ended.map(identify));
-        this.#endRows += ended.length;
-      }
+      this.#write([...(await work.sample({ elapsed, processes, identify }))]);
     } catch (error) {
-      this.fail(error);
+      await this.fail(error);
     }
   }
 
-  forget(ended: readonly Process[]): void {
+  async forget(ended: readonly Process[]): Promise<void> {
     const work = this.#work;
     if (work?.kind !== "sampler") return;
     try {
       work.forget?.(ended);
     } catch (error) {
-      this.fail(error);
+      await this.fail(error);
     }
   }
 
   #write(table: readonly AnyRow[]): void {
-    if (table.length === 0) return;
-    this.#file.append(this.#table.rows(table), table.length);
-    const problem = this.#file.problem;
-    if (problem && !this.#reported.has(problem)) {
-      this.#reported.add(problem);
-      this.#log.error(
-        `${this.module.name}: rows cannot be written to ${this.request.file}: ${problem}.`,
-        "They are counted as lost in run.json; writing goes on when there is room again.",
-      );
-    }
+    if (table.length > 0) this.#outputs.file.append(this.#table.rows(table), table.length);
   }
 
   /** The same counts, from now on into another file. */
   moveTo(request: Request<unknown>): void {
-    const next = this.#create(request.file);
-    this.#closeFile();
-    this.#file = next;
+    const { file } = this.#folder.open(request.file, this.#table.header(), false);
+    if (this.#work?.kind === "stream") this.#streams.moveTo(this.#number, file);
+    this.#outputs.moveTo(file);
     this.request = request;
     this.record.file = request.file;
   }
 
-  #closeFile(): void {
-    this.#earlier.rows += this.#file.rows;
-    this.#earlier.lost += this.#file.lost;
-    this.#file.close();
-  }
-
-  /** Brings the entry in run.json up to date; `last` is the final count of a stream. */
-  account(last?: StreamCount): void {
+  /** Brings the entry in run.json up to date. */
+  account(): void {
     const { record } = this;
-    if (!this.#work) return;
-    const unwritten = this.#earlier.lost + this.#file.lost;
-    record.rows = this.#earlier.rows + this.#file.rows;
-    const lost = this.#work.lost?.() ?? 0;
-    if (this.#work.kind === "stream") {
-      const { seen, lost: dropped } = last ?? this.#streams.count(this.#number);
-      record.events_seen = seen;
-      record.events_lost = dropped + lost + unwritten;
+    const work = this.#work;
+    if (!work) return;
+    const figures = this.#outputs.figures();
+    const lost = work.lost?.() ?? 0;
+    record.rows = figures.rows;
+    record.files = figures.files;
+    if (work.kind === "stream") {
+      record.events_written = figures.events;
+      record.events_lost =
+        this.#streams.lost(this.#number) - this.#lostBefore + figures.eventsLost + lost;
+      record.events_seen = record.events_written + record.events_lost;
+      const losses = this.#streams.lossesByProcess(this.#number).slice(0, namedLosses);
+      if (losses.length > 0) {
+        record.lost_by_process = losses.map(({ pid, name, count }) => ({ pid, comm: name, lost: count }));
+      }
     } else {
-      record.events_seen = record.rows + unwritten;
-      record.events_lost = lost + unwritten;
+      record.events_written = figures.rows;
+      record.events_seen = figures.rows + figures.rowsLost;
+      record.events_lost = figures.rowsLost + lost;
     }
-    record.events_written = record.rows - this.#endRows;
     const runs = this.#programs.map((program) => program.stats());
     record.bpf_run_ns = runs.reduce((sum, each) => sum + Number(each.runTimeNs), 0);
     record.bpf_runs = runs.reduce((sum, each) => sum + Number(each.runCount), 0);
+    this.#report(figures.problem);
   }
 
-  fail(error: unknown): void {
+  #report(problem: string): void {
+    if (!problem || this.#reported.has(problem)) return;
+    this.#reported.add(problem);
+    this.#log.error(
+      `${this.module.name}: rows cannot be written to ${this.request.file}: ${problem}.`,
+      "They are counted as lost in run.json; writing goes on when there is room again.",
+    );
+  }
+
+  async fail(error: unknown): Promise<void> {
     this.record.state = "failed";
     this.record.reason = describe(error);
     this.#log.error(`${this.module.name} is switched off: ${describe(error)}.`);
-    this.stop("failed");
+    await this.stop("failed");
   }
 
-  stop(state: "stopped" | "failed"): void {
+  async stop(state: "stopped" | "failed"): Promise<void> {
     const work = this.#work;
     if (!work) return;
     try {
-      work.stop(); // first: nothing new comes while the rest is read
-      this.account(work.kind === "stream" ? this.#streams.remove(this.#number) : undefined);
+      work.stop(); // first: nothing new comes while the rest is written
+      await this.#streams.finish(work.kind === "stream" ? this.#number : undefined);
+      this.account();
     } catch (error) {
       state = "failed";
       this.record.reason = describe(error);
     }
     this.#work = undefined;
-    this.#closeFile();
+    if (work.kind === "stream") this.#streams.remove(this.#number);
+    this.#outputs.close();
     this.record.state = state;
   }
 }

@@ -7,7 +7,8 @@ import { describe } from "./errors.js";
 import { host } from "./host.js";
 import type { Log } from "./log.js";
 import type { Module, Process, Request, Scope } from "./contract.js";
-import { type Folder, ModuleRun } from "./module-run.js";
+import { ModuleRun } from "./module-run.js";
+import type { Folder } from "./output.js";
 import type { RunRecord } from "./run-record.js";
 import { Shared } from "./shared.js";
 import type { Streams } from "./streams.js";
@@ -38,12 +39,12 @@ export class ModuleSet {
 
   /** Switches a module on at the beginning of the run; its failure ends the run. */
   async start(module: Module, request: Request<unknown>): Promise<void> {
-    await this.#switchOn(module, request, this.#around.folder);
+    await this.#switchOn(module, request, this.#around.folder.overwrite);
   }
 
   /** Goes over to other requests. What is asked for as before keeps running; a failure is reported. */
   async change(requests: ReadonlyMap<Module, Request<unknown>>): Promise<void> {
-    const { modules, folder, log } = this.#around;
+    const { modules, log } = this.#around;
     for (const module of modules) {
       const request = requests.get(module);
       const run = this.#running.get(module)?.run;
@@ -51,23 +52,23 @@ export class ModuleSet {
         if (run.request.file !== request.file) run.moveTo(request);
         continue;
       }
-      this.#switchOff(module);
+      await this.#switchOff(module);
       if (!request) continue;
       try {
         const missing = host.missing(module.needs(request.options));
         if (missing) throw new Error(missing.reason);
         // Never over the file this run has written before.
-        await this.#switchOn(module, request, { ...folder, overwrite: false });
+        await this.#switchOn(module, request, false);
       } catch (error) {
         log.error(`${module.name} cannot be switched on: ${describe(error)}`);
       }
     }
   }
 
-  async #switchOn(module: Module, request: Request<unknown>, folder: Folder): Promise<void> {
-    const { numbers, bpf, tree, streams, scope, record, log } = this.#around;
+  async #switchOn(module: Module, request: Request<unknown>, overwrite: boolean): Promise<void> {
+    const { numbers, bpf, tree, streams, scope, folder, record, log } = this.#around;
     const number = numbers.get(module) ?? 0;
-    const run = new ModuleRun(module, request, folder, streams, number, log);
+    const run = new ModuleRun(module, request, folder, overwrite, streams, number, log);
     const { context, release } = this.#shared.contextFor(bpf, scope, (sentence) => {
       record.warnings.push(sentence);
       log.note(sentence);
@@ -79,7 +80,7 @@ export class ModuleSet {
     }
     record.modules[module.name] = run.record;
     try {
-      await run.start(context, tree.read());
+      await run.start(context, () => tree.read());
       this.#running.set(module, { run, release });
     } catch (error) {
       run.discard(error);
@@ -88,10 +89,10 @@ export class ModuleSet {
     }
   }
 
-  #switchOff(module: Module): void {
+  async #switchOff(module: Module): Promise<void> {
     const entry = this.#running.get(module);
     if (!entry) return;
-    entry.run.stop("stopped");
+    await entry.run.stop("stopped");
     entry.release();
     this.#running.delete(module);
   }
@@ -104,8 +105,8 @@ export class ModuleSet {
     await Promise.all([...this.#running.values()].map(({ run }) => run.tick(processes)));
   }
 
-  forget(ended: readonly Process[]): void {
-    for (const { run } of this.#running.values()) run.forget(ended);
+  async forget(ended: readonly Process[]): Promise<void> {
+    for (const { run } of this.#running.values()) await run.forget(ended);
     this.#shared.forget(ended);
   }
 
@@ -115,8 +116,8 @@ export class ModuleSet {
   }
 
   /** All off, in reverse order. */
-  stop(): void {
-    for (const module of [...this.#running.keys()].reverse()) this.#switchOff(module);
+  async stop(): Promise<void> {
+    for (const module of [...this.#running.keys()].reverse()) await this.#switchOff(module);
   }
 }
 

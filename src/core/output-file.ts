@@ -107,49 +107,13 @@ function putAside(file: string): string | undefined {
   }
 }
 
-/** A file that only ever holds whole lines. */
-export class OutputFile {
-  readonly path: string;
-  /** Name an older file of this name has now. */
-  readonly kept: string | undefined;
-  /** Rows that are in the file. */
-  rows = 0;
-  /** Rows that could not be written. */
-  lost = 0;
-  /** Why the last write failed; empty when it did not. */
-  problem = "";
-  #fd: number;
-  #length = 0;
-
-  constructor(file: string, overwrite: boolean, owner: Owner | undefined) {
-    this.path = file;
-    this.kept = overwrite ? undefined : putAside(file);
-    this.#fd = createFile(file, overwrite, owner);
-  }
-
-  /** Appends the lines; on failure cuts back to the last whole line and counts the rows as lost. */
-  append(lines: string, rows: number): void {
-    const bytes = Buffer.from(lines);
-    try {
-      for (let done = 0; done < bytes.length; ) {
-        done += fs.writeSync(this.#fd, bytes, done, bytes.length - done);
-      }
-      this.#length += bytes.length;
-      this.rows += rows;
-      this.problem = "";
-    } catch (error) {
-      this.problem = reasonOf(error);
-      this.lost += rows;
-      try {
-        fs.ftruncateSync(this.#fd, this.#length);
-      } catch {
-        // Not a regular file: nothing to cut.
-      }
-    }
-  }
-
-  close(): void {
-    if (this.#fd >= 0) fs.closeSync(this.#fd);
-    this.#fd = -1;
-  }
+export function openOutput(
+  dir: string,
+  name: string,
+  overwrite: boolean,
+  owner: Owner | undefined,
+): { fd: number; kept: string | undefined } {
+  const file = path.join(dir, name);
+  const kept = overwrite ? undefined : putAside(file);
+  return { fd: createFile(file, overwrite, owner), kept };
 }

@@ -4,12 +4,15 @@
  * Owns not: ticking and stopping (session.ts).
  */
 import * as fs from "node:fs";
+import { kernel } from "libbpf-ts";
 import { load, type Bpf, type PartSets } from "./bpf.js";
 import type { Invocation } from "./cli.js";
 import { readConfig, type Config } from "./config.js";
 import { errors } from "./errors.js";
+import { onlineCpus, ringBytes, wakeBytes } from "./event-rings.js";
 import { host } from "./host.js";
-import type { BpfParts, Module } from "./contract.js";
+import type { Module } from "./contract.js";
+import { ownStreams } from "./streams.js";
 import { Attached, findUser, Launched, type Target, type User } from "./target.js";
 import { treeParts } from "./tree.js";
 
@@ -76,14 +79,10 @@ export async function aim(invocation: Invocation): Promise<Aim> {
   return { target: await Launched.start(command, env, identity, inherited), env };
 }
 
-/** Numbers of the streams, by module. 0 is the identity stream. */
+/** Numbers of the streams, by module. */
 export function numberStreams(modules: readonly Module[]): Map<Module, number> {
   const streaming = modules.filter((module) => module.bpf(undefined).stream !== undefined);
-  return new Map(streaming.map((module, index) => [module, index + 1]));
-}
-
-function ringBytes(parts: readonly BpfParts[]): number {
-  return Math.max(1 << 20, ...parts.map((part) => part.ringBytes ?? 0));
+  return new Map(streaming.map((module, index) => [module, ownStreams.first + index]));
 }
 
 /**
@@ -106,13 +105,14 @@ export function loadObject(
   const constants: Record<string, number> = {
     host_mode: invocation.mode === "host" ? 1 : 0,
     follow_children: config.traceMultiprocess ? 1 : 0,
+    event_wake_bytes: wakeBytes(ringBytes(config.ringKib, onlineCpus().length)),
   };
   for (const [module, number] of numbers) {
-    const variable = parts.get(module.name)?.stream;
+    const variable = module.bpf(undefined).stream; // whatever the options are now
     if (variable !== undefined) constants[variable] = number;
   }
-  const wanted = [...config.requests.keys()].flatMap((module) => parts.get(module.name) ?? []);
-  const { bpf, refused } = load(sets, "tree", constants, new Map([["events", ringBytes(wanted)]]));
+  const sizes = new Map([["event_rings", kernel.possibleCpus()]]);
+  const { bpf, refused } = load(sets, "tree", constants, sizes);
   for (const module of config.requests.keys()) {
     const reason = refused.get(module.name);
     if (reason === undefined) continue;

@@ -11,11 +11,15 @@ export interface ModuleRecord {
   state: "running" | "stopped" | "failed" | "unavailable";
   reason?: string;
   file: string;
+  /** Files the table is in: more than one with max_file_size. */
+  files: number;
   rows: number;
   events_seen: number;
   events_written: number;
   events_lost: number;
-  /** Run time of the module's BPF programs so far, ns; the runs themselves. */
+  /** Of the lost ones, those a process can be charged with. */
+  lost_by_process?: readonly { readonly pid: number; readonly comm: string; readonly lost: number }[];
+  /** Run time and runs of the module's BPF programs, ns, while it was measured (monitor.bpf_measured_ms). */
   bpf_run_ns: number;
   bpf_runs: number;
 }
@@ -34,7 +38,14 @@ export interface RunRecord {
   processes_lost: number;
   warnings: string[];
   modules: Record<string, ModuleRecord>;
-  monitor: { cpu_ms: number; peak_rss_kb: number };
+  monitor: {
+    cpu_ms: number;
+    peak_rss_kb: number;
+    /** How late the latest tick began: how long the event loop was not free at most. */
+    max_tick_late_ms: number;
+    /** The part of the run in which bpf_run_ns and bpf_runs were measured. */
+    bpf_measured_ms: number;
+  };
 }
 
 export class RunFile {

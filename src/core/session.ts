@@ -6,17 +6,19 @@
 import * as os from "node:os";
 import * as path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { enableRunTimeStatistics } from "libbpf-ts";
+import { CsvWriter } from "libbpf-ts";
 import type { Bpf } from "./bpf.js";
+import { CostWindows } from "./bpf-cost.js";
 import { type Invocation, version } from "./cli.js";
 import { monotonicNs } from "./clock.js";
 import { ConfigWatch } from "./config-watch.js";
 import { type Config, effective } from "./config.js";
 import { describe } from "./errors.js";
+import { onlineCpus, ringBytes } from "./event-rings.js";
 import type { Log } from "./log.js";
 import type { Module } from "./contract.js";
-import type { Folder } from "./module-run.js";
 import { ModuleSet } from "./module-set.js";
+import { Folder } from "./output.js";
 import { invokingUser, makeFolder } from "./output-file.js";
 import { aim, checkHost, configure, loadObject, numberStreams, type Aim } from "./prepare.js";
 import { RunFile, type RunRecord } from "./run-record.js";
@@ -26,6 +28,9 @@ import { statusLine, summary } from "./status.js";
 import { Streams } from "./streams.js";
 import { Attached, Launched } from "./target.js";
 import { lifeKinds, Tree } from "./tree.js";
+
+/** A tick waits so long for its rows to be in the files; where the disk stalls it goes on without, ms. */
+const patienceMs = 200;
 
 /** "time" at the given CLOCK_MONOTONIC time in ns, unless something else comes first. */
 async function until<Reason>(ns: number, over: Promise<Reason>): Promise<Reason | "time"> {
@@ -72,10 +77,11 @@ class Session {
   readonly #runFile: RunFile;
   readonly #record: RunRecord;
   readonly #tree: Tree;
+  readonly #writer = new CsvWriter();
   readonly #streams: Streams;
   readonly #scope: TreeScope;
   readonly #runs: ModuleSet;
-  readonly #statistics = enableRunTimeStatistics();
+  readonly #cost = new CostWindows();
   readonly #interruptions: Interruptions;
   readonly #watch: ConfigWatch;
   #config: Config;
@@ -97,8 +103,10 @@ class Session {
     this.#aim = aimed;
     this.#log = log;
     const dir = path.resolve(config.outputDir);
-    this.#folder = { dir, overwrite: invocation.overwrite, owner: invokingUser() };
-    makeFolder(dir, this.#folder.owner);
+    const { overwrite } = invocation;
+    const owner = invokingUser();
+    makeFolder(dir, owner);
+    this.#folder = new Folder(dir, overwrite, owner, this.#writer, config.maxFileSize);
     this.#record = {
       version,
       kernel: os.release(),
@@ -113,11 +121,11 @@ class Session {
       processes_lost: 0,
       warnings: [],
       modules: {},
-      monitor: { cpu_ms: 0, peak_rss_kb: 0 },
+      monitor: { cpu_ms: 0, peak_rss_kb: 0, max_tick_late_ms: 0, bpf_measured_ms: 0 },
     };
-    this.#runFile = new RunFile(dir, invocation.overwrite, this.#folder.owner, this.#record);
+    this.#runFile = new RunFile(dir, overwrite, owner, this.#record);
     this.#tree = new Tree(bpf);
-    this.#streams = new Streams(bpf, (id) => this.#tree.find(id));
+    this.#streams = new Streams(bpf, this.#writer, ringBytes(config.ringKib, onlineCpus().length));
     this.#scope = new TreeScope(this.#tree, {
       host: invocation.mode === "host",
       follow: config.traceMultiprocess,
@@ -157,6 +165,7 @@ class Session {
     }
     this.#save();
     this.#runs.begin();
+    this.#cost.start();
     this.#started = monotonicNs();
     await target?.go();
     await this.#watch.start();
@@ -179,12 +188,14 @@ class Session {
       reason = await until(next, over);
       if (reason !== "time") break;
       if (next >= end) break;
+      const { monitor } = this.#record;
+      monitor.max_tick_late_ms = Math.max(monitor.max_tick_late_ms, (monotonicNs() - next) / 1e6);
       await this.#reconfigure();
       await this.#tick();
     }
     if (reason === "exited") await this.#settled();
     await this.#tick();
-    this.#runs.stop();
+    await this.#runs.stop();
     if (reason === "time" && target instanceof Launched) {
       // The duration is over, the target is not: it goes on unwatched, and its exit code is awaited.
       await this.#detach();
@@ -213,6 +224,8 @@ class Session {
       interval: this.#invocation.interval ?? fresh.interval,
       // What the BPF object was loaded with, and where the files are, stays for the run.
       outputDir: this.#config.outputDir,
+      ringKib: this.#config.ringKib,
+      maxFileSize: this.#config.maxFileSize,
       traceMultiprocess: this.#config.traceMultiprocess,
     };
     this.#record.config = effective(this.#config, this.#modules);
@@ -223,13 +236,13 @@ class Session {
   async #tick(): Promise<void> {
     const processes = this.#tree.read();
     const ended = processes.filter((process) => process.ended);
-    // Events first: an ended process is in the table only after its last event is in the ring.
-    this.#streams.drain();
     await this.#runs.tick(processes);
+    // An ended process is in the table only after its last event is in the rings.
+    this.#streams.end(ended);
+    await Promise.race([this.#writer.sync(), sleep(patienceMs, undefined, { ref: false })]);
     // The table first: from then on no program makes a new entry for them.
     this.#tree.forget(ended);
-    this.#runs.forget(ended);
-    this.#streams.forget(ended);
+    await this.#runs.forget(ended);
     this.#record.ticks++;
     this.#save();
     this.#log.status(
@@ -246,6 +259,7 @@ class Session {
     this.#record.processes_lost = this.#tree.lost();
     const { user, system } = process.cpuUsage();
     this.#record.monitor.cpu_ms = (user + system) / 1e3;
+    this.#record.monitor.bpf_measured_ms = this.#cost.measuredMs;
     this.#record.monitor.peak_rss_kb = process.resourceUsage().maxRSS;
     try {
       this.#runFile.write(this.#record);
@@ -264,10 +278,9 @@ class Session {
   }
 
   async #detach(): Promise<void> {
-    this.#runs.stop();
-    this.#streams.close();
+    await this.#runs.stop();
     this.#tree.close();
-    this.#statistics.close();
+    this.#cost.close();
     await this.#watch.close();
   }
 
@@ -279,5 +292,7 @@ class Session {
       this.#save();
     }
     this.#interruptions.close();
+    this.#writer.close();
+    this.#folder.close();
   }
 }

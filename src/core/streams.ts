@@ -1,179 +1,150 @@
 /**
- * Owns: the way of an event record from the ring to a module's table, and the names that go with it. The
- * ring keeps the order in which things happened, so an identity record between two rows changes the name
- * from there on.
- * Owns not: what a row looks like (the module), the file.
+ * Owns: the event rings of a run and the streams that go through them: made when the first is switched on,
+ * read, ordered and written by a native thread; what the kernel lost of them.
+ * Owns not: the files (output.ts), a stream's columns (the module).
  */
-import { type BpfMap, RingBuffer, type RecordDecoder } from "libbpf-ts";
+import {
+  type BpfMap,
+  type CsvFile,
+  type CsvWriter,
+  type EventCells,
+  EventTable,
+  type EventTap,
+  type SourceLoss,
+  type TapOptions,
+} from "libbpf-ts";
 import type { Bpf } from "./bpf.js";
-import { unixSeconds } from "./clock.js";
-import type { AnyRow, Identity, Process, Stream } from "./contract.js";
+import { unixOffsetNs } from "./clock.js";
+import { type Column, type Process, processColumns } from "./contract.js";
+import { onlineCpus, protocol } from "./event-rings.js";
 
-const identityStream = 0;
-/** Rows formatted in one turn of the event loop. */
-const batchRecords = 4096;
+/** Streams the records of the protocol itself have; the modules' begin behind them. */
+export const ownStreams = { identity: 0, loss: 1, first: 2 } as const;
 
-/** Records of a stream: made, and dropped because the ring was full. */
-export interface StreamCount {
-  readonly seen: number;
-  readonly lost: number;
+interface LossKey {
+  readonly stream: number;
+  readonly process: number;
 }
 
-interface Consumer {
-  readonly stream: Stream;
-  readonly decoder: RecordDecoder<Record<string, number>>;
-  readonly write: (rows: readonly AnyRow[]) => void;
-  rows: AnyRow[];
-  /** Rows written so far. */
-  delivered: number;
-  /** Counts of the stream's number before this consumer had it. */
-  readonly before: StreamCount;
+/** The fields behind a stream's columns, the three every table begins with left out. */
+function cellsOf(columns: readonly Column[]): EventCells[] {
+  return columns.slice(processColumns.length).map((column) => {
+    if (!column.from) throw new Error(`column ${column.name} of a stream has no field`);
+    return column.from;
+  });
 }
 
 export class Streams {
   readonly #bpf: Bpf;
-  readonly #ring: RingBuffer;
-  readonly #counts: BpfMap<number, StreamCount>;
-  readonly #consumers = new Map<number, Consumer>();
-  readonly #names = new Map<number, Identity>();
-  /** Records read from the ring so far, whatever stream they were of. */
-  #consumed = 0;
-  #scheduled = false;
-  #closed = false;
+  readonly #writer: CsvWriter;
+  readonly #bytesPerCpu: number;
+  readonly #lost: BpfMap<number, number>;
+  readonly #losses: BpfMap<LossKey, number>;
+  readonly #running = new Set<number>();
+  #made = false;
 
-  readonly #find: (process: number) => Process | undefined;
-
-  /** `find` looks a process up whose identity record found no room in the ring. */
-  constructor(bpf: Bpf, find: (process: number) => Process | undefined) {
+  constructor(bpf: Bpf, writer: CsvWriter, bytesPerCpu: number) {
     this.#bpf = bpf;
-    this.#find = find;
-    this.#counts = bpf.object.map<number, StreamCount>("stream_counts");
-    this.#ring = new RingBuffer([bpf.object.map("events")], {
-      onReadable: () => {
-        this.#schedule();
-      },
-    });
+    this.#writer = writer;
+    this.#bytesPerCpu = bytesPerCpu;
+    this.#lost = bpf.object.map<number, number>("stream_lost");
+    this.#losses = bpf.object.map("stream_losses") as unknown as BpfMap<LossKey, number>;
   }
 
-  /** Counts of a number up to now; to be taken before the programs of its stream are attached. */
-  countSoFar(number: number): StreamCount {
-    const cpus = this.#counts.getPerCpu(number) ?? [];
-    return cpus.reduce(
-      (sum, cpu) => ({ seen: sum.seen + cpu.seen, lost: sum.lost + cpu.lost }),
-      { seen: 0, lost: 0 },
-    );
+  /** To be called before the programs of a stream are attached: from now on names are recorded. */
+  prepare(number: number): void {
+    if (!this.#made) {
+      const { object } = this.#bpf;
+      this.#writer.readEvents({
+        rings: object.map("event_rings"),
+        cpus: onlineCpus(),
+        bytesPerCpu: this.#bytesPerCpu,
+        btf: object.btf,
+        protocol,
+        sources: object.map("processes"),
+      });
+      this.#made = true;
+    }
+    this.#running.add(number);
+    this.#announce();
   }
 
-  /** `before`: of {@link countSoFar}. */
+  /** Writes the stream's records to the file from now on. `processes` are those there are by now. */
   add(
     number: number,
-    stream: Stream,
+    record: string,
+    columns: readonly Column[],
     processes: readonly Process[],
-    before: StreamCount,
-    write: (rows: readonly AnyRow[]) => void,
+    file: CsvFile,
   ): void {
-    for (const { id, pid, comm } of processes) this.#names.set(id, { pid, comm });
-    const decoder = this.#bpf.object.btf.decoder<Record<string, number>>(stream.record);
-    this.#consumers.set(number, { stream, decoder, write, rows: [], delivered: 0, before });
-    this.#announce();
+    for (const { id, pid, comm } of processes) this.#writer.introduce(id, pid, comm);
+    const { btf } = this.#bpf.object;
+    const table = new EventTable(btf, record, protocol.header, cellsOf(columns), unixOffsetNs);
+    this.#writer.bind(number, table, file);
   }
 
-  /** Reads the last records of a stream whose programs are detached, and tells its final count. */
-  remove(number: number): StreamCount {
-    // A program that was running while it was detached may still submit: until the books agree.
-    let count = this.count(number);
-    for (let tries = 0; tries < 100; tries++) {
-      this.drain();
-      count = this.count(number);
-      if (count.seen - count.lost === this.#consumers.get(number)?.delivered) break;
+  moveTo(number: number, file: CsvFile): void {
+    this.#writer.moveTo(number, file);
+  }
+
+  /** Everything is in the files: also the last records of a stream whose programs are detached. */
+  async finish(number?: number): Promise<void> {
+    if (number !== undefined) {
+      await this.#writer.sync(true);
+      this.#settle((key) => key.stream === number);
     }
-    this.#consumers.delete(number);
+    await this.#writer.sync();
+  }
+
+  /** After {@link finish}, and when the stream was prepared in vain. */
+  remove(number: number): void {
+    this.#running.delete(number);
     this.#announce();
-    return count;
+    this.#writer.unbind(number);
   }
 
-  /** Records since the stream was added: made, and dropped because the ring was full. */
-  count(number: number): StreamCount {
-    const now = this.countSoFar(number);
-    const before = this.#consumers.get(number)?.before ?? { seen: 0, lost: 0 };
-    return { seen: now.seen - before.seen, lost: now.lost - before.lost };
+  /** Processes of which nothing more comes: their last rows. */
+  end(ended: readonly Process[]): void {
+    if (this.#running.size === 0 || ended.length === 0) return;
+    const ids = new Set(ended.map((process) => process.id));
+    this.#settle((key) => ids.has(key.process));
+    // Where the identity record was lost, the kernel's table may have forgotten the process by then.
+    if (this.lost(ownStreams.identity) > 0) {
+      for (const { id, pid, comm } of ended) this.#writer.introduce(id, pid, comm);
+    }
+    this.#writer.end([...ids]);
   }
 
-  /**
-   * Reads what has been submitted up to now, and no more: a program may fill the ring as fast as it is
-   * read, or even by its being read, when two monitors watch each other.
-   */
-  drain(): void {
-    const submitted = this.#counts
-      .entriesPerCpu()
-      .flatMap(([, cpus]) => cpus)
-      .reduce((sum, cpu) => sum + cpu.seen - cpu.lost, 0);
-    while (this.#consumed < submitted && this.#batch());
+  /** Tells the losses that no later record of the process will tell of. */
+  #settle(chosen: (key: LossKey) => boolean): void {
+    const { object } = this.#bpf;
+    const value = (name: string): number => object.variable<number>(name).get();
+    if (value("losses_made") === value("losses_told") + value("losses_settled")) return;
+    for (const [key, count] of this.#losses.entries()) {
+      if (!chosen(key)) continue;
+      this.#losses.delete(key);
+      if (key.stream !== ownStreams.identity) this.#writer.lost(key.stream, key.process, count);
+      object.variable<number>("losses_settled").set(value("losses_settled") + count);
+    }
   }
 
-  forget(ended: readonly Process[]): void {
-    for (const process of ended) this.#names.delete(process.id);
+  /** Records that found no room in the rings, ever. */
+  lost(number: number): number {
+    return (this.#lost.getPerCpu(number) ?? []).reduce((sum, count) => sum + count, 0);
+  }
+
+  /** What the stream's table lacks, by process. */
+  lossesByProcess(number: number): SourceLoss[] {
+    return this.#writer.losses(number);
+  }
+
+  /** Looks at some of a stream's records; the file does not wait for it. */
+  tap<T>(number: number, record: string, options: TapOptions<T>): EventTap<T> {
+    return this.#writer.tap(number, this.#bpf.object.btf, record, options);
   }
 
   #announce(): void {
-    const running = [...this.#consumers.keys()].reduce((all, number) => all | (1 << number), 0);
+    const running = [...this.#running].reduce((all, number) => all | (1 << number), 0);
     this.#bpf.object.variable<number>("streams_running").set(running);
-  }
-
-  /** A batch a turn of the event loop: signals and ticks are served in between. */
-  #schedule(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    setImmediate(() => {
-      this.#scheduled = false;
-      if (!this.#closed && this.#batch()) this.#schedule();
-    });
-  }
-
-  /** False when the ring was empty. */
-  #batch(): boolean {
-    const count = this.#ring.consume((record) => {
-      this.#record(record);
-    }, batchRecords);
-    this.#consumed += count;
-    for (const consumer of this.#consumers.values()) {
-      if (consumer.rows.length > 0) consumer.write(consumer.rows);
-      consumer.delivered += consumer.rows.length;
-      consumer.rows = [];
-    }
-    return count > 0;
-  }
-
-  /** struct event: u32 stream, u32 process, u64 ns. */
-  #record(record: Buffer): void {
-    const number = record.readUInt32LE(0);
-    const process = record.readUInt32LE(4);
-    if (number === identityStream) {
-      const end = record.indexOf(0, 20);
-      this.#names.set(process, {
-        pid: record.readUInt32LE(16),
-        comm: record.toString("utf8", 20, end < 0 || end > 36 ? 36 : end),
-      });
-      return;
-    }
-    const consumer = this.#consumers.get(number);
-    if (!consumer) return;
-    const ns = record.readUInt32LE(8) + record.readUInt32LE(12) * 2 ** 32;
-    const who = this.#names.get(process) ?? this.#look(process);
-    consumer.rows.push(
-      consumer.stream.row(consumer.decoder.decode(record), who, unixSeconds(ns), record),
-    );
-  }
-
-  #look(process: number): Identity {
-    const found = this.#find(process);
-    const who = { pid: found?.pid ?? 0, comm: found?.comm ?? "" };
-    this.#names.set(process, who);
-    return who;
-  }
-
-  close(): void {
-    this.#closed = true;
-    this.#ring.close();
   }
 }

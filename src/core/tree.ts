@@ -9,7 +9,7 @@ import type { BpfParts, Process } from "./contract.js";
 
 export const treeParts: BpfParts = {
   programs: ["tree_introduce", "tree_newtask", "tree_rename", "tree_exec", "tree_switch", "tree_walk"],
-  maps: ["threads", "processes", "life", "events", "stream_counts"],
+  maps: ["threads", "processes", "life", "event_rings", "stream_lost", "stream_losses"],
 };
 
 /** As enum life_kind in tree.h. */

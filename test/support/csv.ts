@@ -60,6 +60,11 @@ export class Row {
     return this.text("Ticks") === "END";
   }
 
+  /** Tells how many events of the process are missing here: LOST in the fourth cell, the number in the fifth. */
+  get isLost(): boolean {
+    return this.#cells[3]?.text === "LOST";
+  }
+
   get pid(): number {
     return this.number("PID");
   }

@@ -150,6 +150,8 @@ export interface ModuleRecord {
   readonly events_seen?: number;
   readonly events_written?: number;
   readonly events_lost?: number;
+  /** There when something was lost. */
+  readonly lost_by_process?: readonly { readonly pid: number; readonly comm: string; readonly lost: number }[];
   readonly bpf_run_ns?: number;
 }
 

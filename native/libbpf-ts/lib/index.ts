@@ -13,6 +13,18 @@ export type {
 export type { DecodedValue, Field, Int64Mode } from "./codec.js";
 export { elfInfo, elfSymbols, executableRanges, readCode, type ElfInfo, type ElfSymbol } from "./elf.js";
 export { BpfError, VerifierError } from "./errors.js";
+export {
+  CsvFile,
+  CsvWriter,
+  type CsvFileFigures,
+  type CsvFileOptions,
+  type EventProtocol,
+  type EventRings,
+  type SourceLoss,
+} from "./csv-writer.js";
+export type { FieldCell, FieldCondition, FieldFormat } from "./event-cell.js";
+export { EventTap, type TapOptions, type TappedEvent } from "./event-tap.js";
+export { EventTable, type EventCells } from "./event-table.js";
 export { kernel, type Answer } from "./kernel.js";
 export type { IteratorLink, Link } from "./link.js";
 export { libbpfVersion, onLog, type LogLevel } from "./log.js";

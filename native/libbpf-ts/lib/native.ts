@@ -139,9 +139,109 @@ export interface NativeElfInfo {
   hasSymtab: boolean;
 }
 
+export interface NativeCondition {
+  offset: number;
+  width: number;
+  equal: boolean;
+  /** The field's bits, zero-extended. */
+  value: bigint;
+}
+
+export interface NativeCell {
+  kind:
+    | "unsigned"
+    | "signed"
+    | "hex"
+    | "boolean"
+    | "seconds"
+    | "fixed"
+    | "signed fixed"
+    | "names"
+    | "signed names"
+    | "text"
+    | "ipv4"
+    | "ipv6";
+  offset: number;
+  width: number;
+  divisor: number;
+  digits: number;
+  /** By value; an empty one is no name. */
+  names: string[];
+  /** Of values that would make `names` too long: 64 bits, sign-extended, ascending. */
+  farNames: { value: bigint; name: string }[];
+  other: string;
+  when: NativeCondition[];
+}
+
+export interface NativeEventSpec {
+  timeOffset: number;
+  unixOffsetNs: bigint;
+  columns: NativeCell[][];
+}
+
+export interface NativeEventTable {
+  row(record: Uint8Array, pid: number, name: Uint8Array): Buffer;
+  lostRow(ns: bigint, pid: number, name: Uint8Array, lost: number | bigint): Buffer;
+  endRow(pid: number, name: Uint8Array): Buffer;
+}
+
+export interface NativeFileFigures {
+  /** Rows in the files, headers aside; of these, rows that are events. */
+  rows: number;
+  events: number;
+  /** Rows that could not be written; of these, events. */
+  rowsLost: number;
+  eventsLost: number;
+  bytes: number;
+  files: number;
+  /** errno of the last write; 0 when it went well; EAGAIN: a pipe's reader is slow. */
+  problem: number;
+}
+
+export interface NativeCsvFile {
+  append(lines: string, rows: number): void;
+  figures(): NativeFileFigures;
+  close(timeoutMs: number): void;
+}
+
+export interface NativeTap {
+  take(): { bytes: Buffer; skipped: number };
+  close(): void;
+}
+
+export interface NativeCsvWriter {
+  readEvents(
+    rings: NativeMap,
+    cpus: readonly number[],
+    bytesPerCpu: number,
+    layout: Uint32Array,
+    sources: NativeMap,
+  ): void;
+  openFile(
+    fd: number,
+    folderFd: number,
+    name: string,
+    header: string,
+    maxSize: number,
+    compression: number,
+  ): NativeCsvFile;
+  bind(stream: number, table: NativeEventTable, file: NativeCsvFile): void;
+  moveTo(stream: number, file: NativeCsvFile): void;
+  unbind(stream: number): void;
+  introduce(source: number, pid: number, name: Uint8Array): void;
+  lost(stream: number, source: number, count: number): void;
+  end(sources: Uint32Array): void;
+  sync(id: number, quiesce: boolean): void;
+  losses(stream: number): { pid: number; name: Buffer; count: number }[];
+  tap(stream: number, where: readonly NativeCondition[], perSecond: number, id: number): NativeTap;
+  close(): void;
+}
+
 export interface NativeModule {
   NativeObject: new (file: string | Uint8Array, name: string) => NativeObject;
   NativeRing: new (maps: NativeMap[], onReadable?: () => void) => NativeRing;
+  NativeEventTable: new (spec: NativeEventSpec) => NativeEventTable;
+  NativeCsvWriter: new (onEvent: (kind: number, id: number) => void) => NativeCsvWriter;
   NativeTracefs: new () => NativeTracefs;
   setErrorFactory(
     factory: (

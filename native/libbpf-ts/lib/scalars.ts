@@ -96,7 +96,8 @@ function readWide(bytes: Buffer, offset: number, size: number): bigint {
   return value;
 }
 
-function truncate(value: bigint, bits: number, signed: boolean): bigint {
+/** The low bits, read as an integer of that width. */
+export function truncate(value: bigint, bits: number, signed: boolean): bigint {
   return signed ? BigInt.asIntN(bits, value) : BigInt.asUintN(bits, value);
 }
 

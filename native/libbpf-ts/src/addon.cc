@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The addon's one entry point; called once per environment, so also once per worker thread.
 #include <napi.h>
+#include "csv_writer_wrap.h"
 #include "elf_binding.h"
 #include "environment.h"
 #include "kernel_binding.h"
@@ -9,6 +10,7 @@
 #include "object_wrap.h"
 #include "program_wrap.h"
 #include "ring_wrap.h"
+#include "table_wrap.h"
 #include "tracefs_wrap.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -24,6 +26,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   MapWrap::Init(env);
   LinkWrap::Init(env);
   RingWrap::Init(env, exports);
+  TableWrap::Init(env, exports);
+  WriterWrap::Init(env, exports);
   TracefsWrap::Init(env, exports);
   UprobeEventWrap::Init(env);
   InitElf(env, exports);

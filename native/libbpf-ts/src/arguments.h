@@ -23,74 +23,79 @@ inline bool WrongArgument(const Napi::CallbackInfo& info, size_t index, const ch
   return false;
 }
 
-inline bool Read(const Napi::CallbackInfo& info, size_t index, std::string* out) {
-  if (!info[index].IsString()) return WrongArgument(info, index, "a string");
-  *out = info[index].As<Napi::String>().Utf8Value();
+// What a value must be to become `*out`, or null when it has.
+inline const char* Convert(Napi::Value value, std::string* out) {
+  if (!value.IsString()) return "a string";
+  *out = value.As<Napi::String>().Utf8Value();
   // A name cut at its NUL would reach the kernel as another name.
-  if (out->find('\0') != std::string::npos) return WrongArgument(info, index, "free of NUL");
-  return true;
+  return out->find('\0') == std::string::npos ? nullptr : "free of NUL";
 }
 
-inline bool Read(const Napi::CallbackInfo& info, size_t index, bool* out) {
-  if (!info[index].IsBoolean()) return WrongArgument(info, index, "a boolean");
-  *out = info[index].As<Napi::Boolean>().Value();
-  return true;
+inline const char* Convert(Napi::Value value, bool* out) {
+  if (!value.IsBoolean()) return "a boolean";
+  *out = value.As<Napi::Boolean>().Value();
+  return nullptr;
 }
 
-inline bool Read(const Napi::CallbackInfo& info, size_t index, int64_t* out) {
-  if (info[index].IsBigInt()) {
+inline const char* Convert(Napi::Value value, int64_t* out) {
+  if (value.IsBigInt()) {
     bool lossless = false;
-    *out = info[index].As<Napi::BigInt>().Int64Value(&lossless);
-    return lossless || WrongArgument(info, index, "a 64-bit integer");
+    *out = value.As<Napi::BigInt>().Int64Value(&lossless);
+    return lossless ? nullptr : "a 64-bit integer";
   }
-  if (!info[index].IsNumber()) return WrongArgument(info, index, "an integer");
-  double value = info[index].As<Napi::Number>().DoubleValue();
-  if (!(std::fabs(value) <= 9007199254740991.0) || value != std::floor(value)) {
-    return WrongArgument(info, index, "a safe integer");
+  if (!value.IsNumber()) return "an integer";
+  double number = value.As<Napi::Number>().DoubleValue();
+  if (!(std::fabs(number) <= 9007199254740991.0) || number != std::floor(number)) {
+    return "a safe integer";
   }
-  *out = static_cast<int64_t>(value);
-  return true;
+  *out = static_cast<int64_t>(number);
+  return nullptr;
 }
 
-inline bool Read(const Napi::CallbackInfo& info, size_t index, uint64_t* out) {
-  if (info[index].IsBigInt()) {
+inline const char* Convert(Napi::Value value, uint64_t* out) {
+  if (value.IsBigInt()) {
     bool lossless = false;
-    *out = info[index].As<Napi::BigInt>().Uint64Value(&lossless);
-    return lossless || WrongArgument(info, index, "an unsigned 64-bit integer");
+    *out = value.As<Napi::BigInt>().Uint64Value(&lossless);
+    return lossless ? nullptr : "an unsigned 64-bit integer";
   }
-  int64_t value = 0;
-  if (!Read(info, index, &value)) return false;
-  if (value < 0) return WrongArgument(info, index, "zero or above");
-  *out = static_cast<uint64_t>(value);
-  return true;
+  int64_t number = 0;
+  const char* expected = Convert(value, &number);
+  if (expected != nullptr) return expected;
+  *out = static_cast<uint64_t>(number);
+  return number >= 0 ? nullptr : "zero or above";
 }
 
-inline bool Read(const Napi::CallbackInfo& info, size_t index, uint32_t* out) {
-  uint64_t value = 0;
-  if (!Read(info, index, &value)) return false;
-  if (value > UINT32_MAX) return WrongArgument(info, index, "below 2^32");
-  *out = static_cast<uint32_t>(value);
-  return true;
+inline const char* Convert(Napi::Value value, uint32_t* out) {
+  uint64_t number = 0;
+  const char* expected = Convert(value, &number);
+  if (expected != nullptr) return expected;
+  *out = static_cast<uint32_t>(number);
+  return number <= UINT32_MAX ? nullptr : "below 2^32";
 }
 
-inline bool Read(const Napi::CallbackInfo& info, size_t index, int32_t* out) {
-  int64_t value = 0;
-  if (!Read(info, index, &value)) return false;
-  if (value < INT32_MIN || value > INT32_MAX) return WrongArgument(info, index, "a 32-bit integer");
-  *out = static_cast<int32_t>(value);
-  return true;
+inline const char* Convert(Napi::Value value, int32_t* out) {
+  int64_t number = 0;
+  const char* expected = Convert(value, &number);
+  if (expected != nullptr) return expected;
+  *out = static_cast<int32_t>(number);
+  return number >= INT32_MIN && number <= INT32_MAX ? nullptr : "a 32-bit integer";
 }
 
 // Only Uint8Array (so also Buffer): the length is in bytes, and it is checked by the user of it.
-inline bool Read(const Napi::CallbackInfo& info, size_t index, Bytes* out) {
-  if (!info[index].IsTypedArray() ||
-      info[index].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-    return WrongArgument(info, index, "a Uint8Array");
+inline const char* Convert(Napi::Value value, Bytes* out) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    return "a Uint8Array";
   }
-  Napi::Uint8Array array = info[index].As<Napi::Uint8Array>();
+  Napi::Uint8Array array = value.As<Napi::Uint8Array>();
   out->data = array.Data();
   out->size = array.ByteLength();
-  return true;
+  return nullptr;
+}
+
+template <typename Type>
+bool Read(const Napi::CallbackInfo& info, size_t index, Type* out) {
+  const char* expected = Convert(info[index], out);
+  return expected == nullptr || WrongArgument(info, index, expected);
 }
 
 // Unwraps an instance of one of our classes, recognised by its type tag.

@@ -33,6 +33,8 @@ class Environment {
   Napi::FunctionReference program_constructor;
   Napi::FunctionReference link_constructor;
   Napi::FunctionReference event_constructor;
+  Napi::FunctionReference file_constructor;
+  Napi::FunctionReference tap_constructor;
 
  private:
   std::shared_ptr<Resource> open_;

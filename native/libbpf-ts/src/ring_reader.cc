@@ -1,80 +1,38 @@
 // SPDX-License-Identifier: MIT
 #include "ring_reader.h"
 
-#include <linux/bpf.h>
-#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <csignal>
 #include <cstring>
+#include <utility>
 
 namespace libbpf_ts {
 namespace {
 
-constexpr size_t kHeader = BPF_RINGBUF_HDR_SZ;  // 8 bytes: length and flags, page offset
-constexpr uint32_t kFlags = BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT;
-
-size_t RoundUp8(size_t size) { return (size + 7) & ~size_t{7}; }
-
-uint32_t LoadHeader(const uint8_t* record) {
-  return __atomic_load_n(reinterpret_cast<const uint32_t*>(record), __ATOMIC_ACQUIRE);
-}
+constexpr size_t kHeader = 8;  // of a record as handed over: u32 length, u32 ring index
 
 }  // namespace
 
-RingReader::~RingReader() {
-  Stop();
-  size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  for (Ring& ring : rings_) {
-    munmap(ring.consumer_map, page);
-    munmap(ring.producer_map, ring.producer_map_size);
-    close(ring.fd);
-  }
-}
+RingReader::~RingReader() { Stop(); }
 
 Failure RingReader::AddRing(int map_fd, uint32_t size, const std::string& name) {
-  size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  if (size == 0 || (size & (size - 1)) != 0 || size % page != 0) {
-    return Fail(EINVAL, "map ring buffer", name, "its size is not a power of two of pages");
-  }
-  // A descriptor of our own: the reader may outlive the map's.
-  Fd fd(fcntl(map_fd, F_DUPFD_CLOEXEC, 3));
-  if (!fd.valid()) return Fail(errno, "map ring buffer", name);
-  Ring ring;
-  ring.consumer_map = mmap(nullptr, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
-  if (ring.consumer_map == MAP_FAILED) return Fail(errno, "map ring buffer", name);
-  ring.producer_map_size = page + 2 * static_cast<size_t>(size);
-  ring.producer_map = mmap(nullptr, ring.producer_map_size, PROT_READ, MAP_SHARED, fd.get(),
-                           static_cast<off_t>(page));
-  if (ring.producer_map == MAP_FAILED) {
-    int error = errno;
-    munmap(ring.consumer_map, page);
-    return Fail(error, "map ring buffer", name);
-  }
-  ring.consumer = static_cast<unsigned long*>(ring.consumer_map);
-  ring.producer = static_cast<const unsigned long*>(ring.producer_map);
-  ring.data = static_cast<const uint8_t*>(ring.producer_map) + page;
-  ring.mask = size - 1;
-  ring.fd = fd.Release();
-  rings_.push_back(ring);
-  return {};
+  RingMemory ring;
+  Failure failure = ring.Map(map_fd, size, size, name);
+  if (!failure) rings_.push_back(std::move(ring));
+  return failure;
 }
 
 size_t RingReader::Pending() const {
   size_t bytes = 0;
-  for (const Ring& ring : rings_) {
-    bytes += __atomic_load_n(ring.producer, __ATOMIC_ACQUIRE) -
-             __atomic_load_n(ring.consumer, __ATOMIC_RELAXED);
-  }
+  for (const RingMemory& ring : rings_) bytes += ring.produced() - ring.consumed();
   return bytes;
 }
 
 bool RingReader::Ready() const {
-  for (const Ring& ring : rings_) {
-    unsigned long position = __atomic_load_n(ring.consumer, __ATOMIC_ACQUIRE);
-    if (position == __atomic_load_n(ring.producer, __ATOMIC_ACQUIRE)) continue;
-    if ((LoadHeader(ring.data + (position & ring.mask)) & BPF_RINGBUF_BUSY_BIT) == 0) return true;
+  for (const RingMemory& ring : rings_) {
+    unsigned long position = ring.consumed();
+    if (position != ring.produced() && !ring.At(position).busy) return true;
   }
   return false;
 }
@@ -82,38 +40,33 @@ bool RingReader::Ready() const {
 // Returns false when `out` or the record limit is full.
 bool RingReader::ReadRing(uint32_t index, uint8_t* out, size_t capacity, size_t max_records,
                           Result* result) {
-  Ring& ring = rings_[index];
-  unsigned long position = __atomic_load_n(ring.consumer, __ATOMIC_RELAXED);
+  RingMemory& ring = rings_[index];
+  unsigned long position = ring.consumed();
   bool room = true;
   for (;;) {
-    unsigned long produced = __atomic_load_n(ring.producer, __ATOMIC_ACQUIRE);
+    unsigned long produced = ring.produced();
     unsigned long start = position;
     while (position < produced) {
-      const uint8_t* record = ring.data + (position & ring.mask);
-      uint32_t header = LoadHeader(record);
-      if (header & BPF_RINGBUF_BUSY_BIT) break;
-      uint32_t length = header & ~kFlags;
-      size_t padded = RoundUp8(kHeader + length);
-      if ((header & BPF_RINGBUF_DISCARD_BIT) == 0) {
-        if (result->records >= max_records || padded > capacity - result->bytes) {
-          if (result->records == 0 && max_records > 0) result->needed = padded;
+      RingMemory::Record record = ring.At(position);
+      if (record.busy) break;
+      if (!record.discarded) {
+        if (result->records >= max_records || record.padded > capacity - result->bytes) {
+          if (result->records == 0 && max_records > 0) result->needed = record.padded;
           room = false;
           break;
         }
         uint8_t* to = out + result->bytes;
-        memcpy(to, &length, 4);
+        memcpy(to, &record.length, 4);
         memcpy(to + 4, &index, 4);
-        memcpy(to + kHeader, record + kHeader, length);
-        memset(to + kHeader + length, 0, padded - kHeader - length);
-        result->bytes += padded;
+        memcpy(to + kHeader, record.data, record.length);
+        memset(to + kHeader + record.length, 0, record.padded - kHeader - record.length);
+        result->bytes += record.padded;
         result->records++;
       }
-      position += padded;
+      position += record.padded;
     }
     if (position == start) return room;
-    // Sequentially consistent, then look again: the kernel wakes us only for a record written where
-    // the consumer already stands, and decides that after publishing the record.
-    __atomic_store_n(ring.consumer, position, __ATOMIC_SEQ_CST);
+    ring.Release(position);  // then look again: see there
     if (!room) return false;
   }
 }
@@ -136,7 +89,7 @@ Failure RingReader::StartNotifier(std::function<void()> notify) {
   wake_ = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!epoll_.valid() || !wake_.valid()) return Fail(errno, "watch ring buffer", "");
   std::vector<int> watched = {wake_.get()};
-  for (const Ring& ring : rings_) watched.push_back(ring.fd);
+  for (const RingMemory& ring : rings_) watched.push_back(ring.fd());
   for (int fd : watched) {
     epoll_event event = {};
     event.events = EPOLLIN;

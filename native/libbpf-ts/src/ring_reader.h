@@ -16,6 +16,7 @@
 #include <vector>
 #include "failure.h"
 #include "fd.h"
+#include "ring_memory.h"
 
 namespace libbpf_ts {
 
@@ -46,22 +47,11 @@ class RingReader {
   void Stop();  // joins the thread; idempotent
 
  private:
-  struct Ring {
-    unsigned long* consumer = nullptr;        // ours to write
-    const unsigned long* producer = nullptr;  // the kernel's
-    const uint8_t* data = nullptr;            // mapped twice in a row: records never wrap
-    size_t mask = 0;
-    void* consumer_map = nullptr;
-    void* producer_map = nullptr;
-    size_t producer_map_size = 0;
-    int fd = -1;
-  };
-
   bool ReadRing(uint32_t index, uint8_t* out, size_t capacity, size_t max_records, Result* result);
   bool Ready() const;
   void Watch();
 
-  std::vector<Ring> rings_;
+  std::vector<RingMemory> rings_;
   size_t next_ring_ = 0;  // where the next Read starts, so that a full ring does not starve others
 
   std::function<void()> notify_;

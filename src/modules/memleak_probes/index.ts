@@ -2,8 +2,8 @@
  * memleak_probes: entry and return of chosen functions with the heap of the process at that moment
  * (bpf/modules/memleak_probes.bpf.c).
  */
+import type { FieldCondition } from "libbpf-ts";
 import {
-  type AnyRow,
   attachAll,
   type Column,
   type Context,
@@ -12,50 +12,112 @@ import {
   host,
   processColumns,
   RunError,
-  type RowOf,
   type Stream,
 } from "../../core/module.js";
 import { heapOf, heapParts } from "../../services/heap/heap.js";
 import { ProbeSites } from "../../services/uprobes.js";
-import { onStack, type Parameter, parseParameters, readParameter } from "./parameters.js";
+import { onStack, type Parameter, parameterFormat, parseParameters } from "./parameters.js";
 import { findPlaces, type Place } from "./places.js";
-
-const columns = [
-  ...processColumns,
-  { name: "PROBE", type: "text", description: "the function, as configured" },
-  { name: "ACTION", type: "integer", description: "0 entry, 1 return" },
-  { name: "Size", type: "integer", unit: "B", description: "live heap of the process now" },
-  { name: "Times", type: "integer", description: "live blocks of the process now" },
-  { name: "TID", type: "integer", description: "thread, in the monitor's pid namespace" },
-  { name: "DURATION", type: "number", unit: "µs", description: "return: since the matching entry" },
-  { name: "SIZE_CHANGE", type: "integer", unit: "B", description: "return: since the matching entry" },
-  { name: "TIMES_CHANGE", type: "integer", description: "return: since the matching entry" },
-  { name: "RETURN", type: "integer", description: "return: the value, as a signed integer" },
-] as const satisfies readonly Column[];
-
-/** As LEAK_ARGUMENTS in memleak_probes.bpf.c. */
-const maxArguments = 8;
 
 interface Options {
   readonly places: readonly Place[];
   readonly parameters: readonly Parameter[];
 }
 
+/** Texts lie behind the record, where some are declared; then it is the first part of a longer one. */
+function recordOf(parameters: readonly Parameter[]): { record: string; at: (field: string) => string } {
+  return parameters.some((parameter) => parameter.kind === "text")
+    ? { record: "struct leak_text_event", at: (field) => `leak.${field}` }
+    : { record: "struct leak_event", at: (field) => field };
+}
+
+function columnsOf({ places, parameters }: Options): Column[] {
+  const { at } = recordOf(parameters);
+  const entry: FieldCondition = { field: at("action"), is: 0 };
+  const exit: FieldCondition = { field: at("action"), is: 1 };
+  const probes = ["", ...places.map((place) => place.text)]; // numbered from 1
+  return [
+    ...processColumns,
+    {
+      name: "PROBE",
+      type: "text",
+      description: "the function, as configured",
+      from: { field: at("probe"), as: { names: probes } },
+    },
+    { name: "ACTION", type: "integer", description: "0 entry, 1 return", from: { field: at("action") } },
+    {
+      name: "Size",
+      type: "integer",
+      unit: "B",
+      description: "live heap of the process now",
+      from: { field: at("size") },
+    },
+    {
+      name: "Times",
+      type: "integer",
+      description: "live blocks of the process now",
+      from: { field: at("times") },
+    },
+    {
+      name: "TID",
+      type: "integer",
+      description: "thread, in the monitor's pid namespace",
+      from: { field: at("tid") },
+    },
+    {
+      name: "DURATION",
+      type: "number",
+      unit: "µs",
+      description: "return: since the matching entry",
+      from: { field: at("duration_ns"), as: { per: 1000, digits: 3 }, when: exit },
+    },
+    {
+      name: "SIZE_CHANGE",
+      type: "integer",
+      unit: "B",
+      description: "return: since the matching entry",
+      from: { field: at("size_change"), when: exit },
+    },
+    {
+      name: "TIMES_CHANGE",
+      type: "integer",
+      description: "return: since the matching entry",
+      from: { field: at("times_change"), when: exit },
+    },
+    {
+      name: "RETURN",
+      type: "integer",
+      description: "return: the value, as a signed integer",
+      from: { field: at("result"), as: { bits: 64, signed: true }, when: exit },
+    },
+    ...parameters.map((parameter, index): Column => {
+      const { name, kind } = parameter;
+      const register = at(`arguments[${String(index)}]`);
+      const text = kind === "text";
+      return {
+        name,
+        type: text || kind === "pointer" ? "text" : "integer",
+        description: "entry: declared parameter",
+        from: {
+          field: text ? `text[${String(index)}]` : register,
+          as: parameterFormat(parameter),
+          when: text ? [entry, { field: register, not: 0 }] : entry,
+        },
+      };
+    }),
+  ];
+}
+
+/** Without any parameter: what a parameter's name must not be. */
+const columns = columnsOf({ places: [], parameters: [] });
+
+/** As LEAK_ARGUMENTS in memleak_probes.bpf.c. */
+const maxArguments = 8;
+
 interface Configured {
   readonly probes: readonly string[];
   readonly output_file?: string;
   readonly additional_var?: string | null;
-}
-
-interface LeakEvent {
-  readonly tid: number;
-  readonly probe: number;
-  readonly action: number;
-  readonly size: number;
-  readonly times: number;
-  readonly size_change: number;
-  readonly times_change: number;
-  readonly duration_ns: number;
 }
 
 function parametersOf(text: string): Parameter[] {
@@ -69,37 +131,6 @@ function parametersOf(text: string): Parameter[] {
     );
   }
   return parameters;
-}
-
-/** Reads the fields behind the decoded ones: registers in full width, and texts. */
-function argumentReader(context: Context, parameters: readonly Parameter[]) {
-  const plain = context.object.btf.decoder("struct leak_event");
-  const withText = context.object.btf.decoder("struct leak_text_event");
-  const offset = (name: string): number =>
-    (plain.fields.find((field) => field.name === name)?.bitOffset ?? 0) / 8;
-  const registers = offset("arguments");
-  const result = offset("result");
-  const texts = (withText.fields.find((field) => field.name === "text")?.bitOffset ?? 0) / 8;
-  const textBytes = (withText.size - texts) / maxArguments;
-  return {
-    result: (bytes: Buffer): bigint => bytes.readBigInt64LE(result),
-    cells: (bytes: Buffer): AnyRow =>
-      Object.fromEntries(
-        parameters.map((parameter, index) => {
-          const from = texts + index * textBytes;
-          const text = bytes.subarray(from, from + textBytes);
-          const end = text.indexOf(0);
-          return [
-            parameter.name,
-            readParameter(
-              parameter,
-              bytes.readBigUInt64LE(registers + index * 8),
-              text.toString("utf8", 0, end < 0 ? text.length : end),
-            ),
-          ];
-        }),
-      ),
-  };
 }
 
 function attachProbes(context: Context, places: readonly Place[]): () => void {
@@ -156,18 +187,11 @@ export default defineModule<Options>({
       file: output_file ?? "memleak_probes.csv",
     };
   },
-  columns: ({ parameters }) => [
-    ...columns,
-    ...parameters.map((each): Column => {
-      const type = each.kind === "text" || each.kind === "pointer" ? "text" : "integer";
-      return { name: each.name, type, description: "entry: declared parameter" };
-    }),
-  ],
+  columns: columnsOf,
   bpf: () => ({
     programs: [...heapParts.programs, "leak_entry", "leak_return", "leak_newtask"],
     maps: [...heapParts.maps, "leak_sites", "leak_threads"],
     stream: "leak_stream",
-    ringBytes: 16 << 20,
   }),
   needs: () => [
     host.mapType("task_storage", "task storage"),
@@ -185,31 +209,10 @@ export default defineModule<Options>({
     const detachProbes = attachProbes(context, places);
     const unmatched = object.variable<number>("leak_unmatched");
     const unmatchedBefore = unmatched.get();
-    const reader = argumentReader(context, parameters);
-    const noCells = Object.fromEntries(parameters.map((parameter) => [parameter.name, ""]));
     return {
       kind: "stream",
       backend: "uprobes",
-      record: "struct leak_event",
-      row(record, who, ticks, bytes): RowOf<typeof columns> {
-        const event = record as unknown as LeakEvent;
-        const entry = event.action === 0;
-        return {
-          Ticks: ticks,
-          PID: who.pid,
-          COMM: who.comm,
-          PROBE: places[event.probe - 1]?.text ?? "",
-          ACTION: event.action,
-          Size: event.size,
-          Times: event.times,
-          TID: event.tid,
-          DURATION: entry ? "" : event.duration_ns / 1e3,
-          SIZE_CHANGE: entry ? "" : event.size_change,
-          TIMES_CHANGE: entry ? "" : event.times_change,
-          RETURN: entry ? "" : reader.result(bytes),
-          ...(entry ? reader.cells(bytes) : noCells),
-        };
-      },
+      record: recordOf(parameters).record,
       lost: () => unmatched.get() - unmatchedBefore,
       stop: () => {
         detachProbes();

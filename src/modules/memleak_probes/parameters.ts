@@ -1,19 +1,22 @@
 /**
- * Owns: `additional_var`: the declared parameters of the probed functions, and reading one out of an
- * argument register.
+ * Owns: `additional_var`: the declared parameters of the probed functions, and how one that lies in an
+ * argument register is shown.
  */
-import { type Cell, RunError } from "../../core/module.js";
+import type { FieldFormat } from "libbpf-ts";
+import { RunError } from "../../core/module.js";
 
 /** As LEAK_ARGUMENTS and LEAK_TEXT in memleak_probes.bpf.c. */
 const registers = 6;
 const maxParameters = process.arch === "x64" ? 8 : registers;
 const maxText = 127;
 
+type Width = 8 | 16 | 32 | 64;
+
 export interface Parameter {
   readonly name: string;
   readonly kind: "integer" | "boolean" | "pointer" | "text";
   /** Bits of an integer. */
-  readonly bits: number;
+  readonly bits: Width;
   readonly signed: boolean;
   /** Longest text that is read, bytes. */
   readonly text: number;
@@ -22,7 +25,7 @@ export interface Parameter {
 const long = process.arch === "ia32" || process.arch === "arm" ? 32 : 64;
 
 /** Widths of the System V data models (LP64, ILP32). */
-const integers: Readonly<Record<string, readonly [bits: number, signed: boolean]>> = {
+const integers: Readonly<Record<string, readonly [bits: Width, signed: boolean]>> = {
   char: [8, process.arch === "x64" || process.arch === "ia32"], // unsigned on arm
   "signed char": [8, true],
   "unsigned char": [8, false],
@@ -78,7 +81,7 @@ function parseOne(declaration: string): Parameter {
   const base = canonical(type.trim());
   const pointers = stars.replace(/[^*]/g, "").length;
   const length = before ?? after;
-  const plain = { name, bits: 64, signed: false, text: 0 };
+  const plain = { name, bits: 64, signed: false, text: 0 } as const;
   if (length !== undefined || (pointers === 1 && /^(signed |unsigned )?char$/.test(base))) {
     if (!/^(signed |unsigned )?char$/.test(base)) {
       throw refuse(declaration, "is an array of something else than char");
@@ -131,17 +134,15 @@ export function onStack(parameters: readonly Parameter[]): boolean {
 }
 
 /** The cell of a parameter: what the register's bits mean in its type. */
-export function readParameter(parameter: Parameter, register: bigint, text: string): Cell {
+export function parameterFormat(parameter: Parameter): FieldFormat {
   switch (parameter.kind) {
     case "text":
-      return register === 0n ? "" : text;
+      return "text";
     case "pointer":
-      return `0x${register.toString(16)}`;
+      return "hex";
     case "boolean":
-      return (register & 0xffn) === 0n ? 0 : 1;
+      return { bits: 8, signed: false }; // 0 or 1 by every ABI; what is above is anything
     case "integer":
-      return parameter.signed
-        ? BigInt.asIntN(parameter.bits, register)
-        : BigInt.asUintN(parameter.bits, register);
+      return { bits: parameter.bits, signed: parameter.signed };
   }
 }

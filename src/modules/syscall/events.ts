@@ -1,52 +1,56 @@
 /**
  * syscall_mode "events": one row per entry and per return.
  */
-import { type Column, processColumns, type RowOf, type Stream } from "../../core/module.js";
+import type { FieldCondition } from "libbpf-ts";
+import { type Column, processColumns, type Stream } from "../../core/module.js";
 import type { SyscallNames } from "./names.js";
 
-export const eventColumns = [
-  ...processColumns,
-  { name: "ACTION", type: "integer", description: "0 entry, 1 return" },
-  { name: "SYSCALL_ID", type: "integer", description: "number of the call" },
-  { name: "PARM1", type: "integer", description: "entry: first argument, signed" },
-  { name: "TID", type: "integer", description: "thread, in the monitor's pid namespace" },
-  { name: "SYSCALL", type: "text", description: "name of the call" },
-  { name: "RET", type: "integer", description: "return: the result, negative for -errno" },
-  { name: "DURATION", type: "number", unit: "µs", description: "return: since the entry" },
-] as const satisfies readonly Column[];
+const entry: FieldCondition = { field: "action", is: 0 };
+const exit: FieldCondition = { field: "action", is: 1 };
 
-interface SyscallEvent {
-  readonly tid: number;
-  readonly nr: number;
-  readonly action: number;
-  readonly compat: number;
-  readonly value: number | bigint;
-  readonly duration_ns: number;
+export function eventColumns(names: SyscallNames): Column[] {
+  return [
+    ...processColumns,
+    { name: "ACTION", type: "integer", description: "0 entry, 1 return", from: { field: "action" } },
+    { name: "SYSCALL_ID", type: "integer", description: "number of the call", from: { field: "nr" } },
+    {
+      name: "PARM1",
+      type: "integer",
+      description: "entry: first argument, signed",
+      from: { field: "value", when: entry },
+    },
+    {
+      name: "TID",
+      type: "integer",
+      description: "thread, in the monitor's pid namespace",
+      from: { field: "tid" },
+    },
+    {
+      name: "SYSCALL",
+      type: "text",
+      description: "name of the call",
+      // A 32-bit call's number means another table than ours.
+      from: [
+        { field: "nr", as: { names: [], other: "compat_" }, when: { field: "compat", is: 1 } },
+        { field: "nr", as: { names: names.byNumber, other: "syscall_" } },
+      ],
+    },
+    {
+      name: "RET",
+      type: "integer",
+      description: "return: the result, negative for -errno",
+      from: { field: "value", when: exit },
+    },
+    {
+      name: "DURATION",
+      type: "number",
+      unit: "µs",
+      description: "return: since the entry",
+      from: { field: "duration_ns", as: { per: 1000, digits: 3 }, when: exit },
+    },
+  ];
 }
 
-export function eventStream(names: SyscallNames, stop: () => void): Stream {
-  return {
-    kind: "stream",
-    backend: "bpf events",
-    record: "struct syscall_event",
-    row(record, who, ticks, bytes): RowOf<typeof eventColumns> {
-      const event = record as unknown as SyscallEvent;
-      const entry = event.action === 0;
-      // Exact where a double is not: an argument may be any 64-bit value.
-      const value = bytes.readBigInt64LE(24);
-      return {
-        Ticks: ticks,
-        PID: who.pid,
-        COMM: who.comm,
-        ACTION: event.action,
-        SYSCALL_ID: event.nr,
-        PARM1: entry ? value : "",
-        TID: event.tid,
-        SYSCALL: names.name(event.nr, event.compat === 1),
-        RET: entry ? "" : value,
-        DURATION: entry ? "" : event.duration_ns / 1e3,
-      };
-    },
-    stop,
-  };
+export function eventStream(stop: () => void): Stream {
+  return { kind: "stream", backend: "bpf events", record: "struct syscall_event", stop };
 }

@@ -43,12 +43,11 @@ export default defineModule<Options>({
     };
   },
   columns: (options): readonly Column[] =>
-    options.mode === "summary" ? summaryColumns : eventColumns,
-  bpf: () => ({
+    options.mode === "summary" ? summaryColumns : eventColumns(new SyscallNames()),
+  bpf: (options) => ({
     programs: ["syscall_enter", "syscall_return"],
     maps: ["syscall_threads", "syscall_totals"],
-    stream: "syscall_stream",
-    ringBytes: 16 << 20,
+    ...(options?.mode === "summary" ? {} : { stream: "syscall_stream" }),
   }),
   needs: () => [
     host.tracepoint("sys_enter"),
@@ -63,6 +62,6 @@ export default defineModule<Options>({
     const detach = attachAll(context, ["syscall_return", "syscall_enter"]);
     return options.mode === "summary"
       ? startSummary(context, names, detach)
-      : eventStream(names, detach);
+      : eventStream(detach);
   },
 });

@@ -19,10 +19,14 @@ export class SyscallNames {
     }
   }
 
-  /** A 32-bit call's number means another table than ours. */
-  name(number: number, compat = false): string {
-    if (compat) return `compat_${String(number)}`;
+  name(number: number): string {
     return this.#names.get(number) ?? `syscall_${String(number)}`;
+  }
+
+  /** Index: number; "" where there is no call. */
+  get byNumber(): readonly string[] {
+    const length = Math.max(...this.#names.keys()) + 1;
+    return Array.from({ length }, (_, number) => this.#names.get(number) ?? "");
   }
 
   number(name: string): number | undefined {

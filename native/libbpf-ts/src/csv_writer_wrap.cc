@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: MIT
+#include "csv_writer_wrap.h"
+
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include "arguments.h"
+#include "environment.h"
+#include "event_spec.h"
+#include "map_wrap.h"
+#include "table_wrap.h"
+
+namespace libbpf_ts {
+namespace {
+
+enum Told : uint32_t { kSynced = 0, kTapReadable = 1 };
+
+constexpr uint32_t kLayoutNumbers = 11;
+
+// Programs that were running when they were detached have ended: synchronize_rcu() by another name.
+void AwaitPrograms() {
+  if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0) usleep(50000);  // nohz_full
+}
+
+bool ReadLayout(const Napi::CallbackInfo& info, size_t index, EventLayout* out) {
+  if (!info[index].IsTypedArray() ||
+      info[index].As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array ||
+      info[index].As<Napi::TypedArray>().ElementLength() != kLayoutNumbers) {
+    return WrongArgument(info, index, "the layout as a Uint32Array");
+  }
+  Napi::Uint32Array numbers = info[index].As<Napi::Uint32Array>();
+  uint32_t* fields[kLayoutNumbers] = {
+      &out->stream,       &out->source,        &out->time,
+      &out->identity_pid, &out->identity_name, &out->identity_name_size,
+      &out->loss_of,      &out->loss_count,    &out->value_size,
+      &out->value_pid,    &out->value_name,
+  };
+  for (uint32_t field = 0; field < kLayoutNumbers; field++) *fields[field] = numbers[field];
+  constexpr uint32_t kLimit = 1 << 20;
+  for (uint32_t* field : fields) {
+    if (*field > kLimit) return WrongArgument(info, index, "a layout within reason");
+  }
+  bool inside = uint64_t{out->value_pid} + 4 <= out->value_size &&
+                out->value_name + out->identity_name_size <= out->value_size;
+  return inside || WrongArgument(info, index, "a layout whose fields lie in the value");
+}
+
+// One ring for a CPU, put where the programs look for it.
+Failure MakeRing(const MapWrap& rings, uint32_t cpu, uint32_t bytes, RingMemory* ring) {
+  Fd fd(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "event_ring", 0, 0, bytes, nullptr));
+  if (!fd.valid()) return Fail(errno, "create ring buffer", rings.name());
+  Failure failure = ring->Map(fd.get(), bytes, RingMerge::kMaxRecord, rings.name());
+  if (failure) return failure;
+  int inner = fd.get();
+  if (bpf_map_update_elem(rings.shape().fd, &cpu, &inner, BPF_ANY) != 0) {
+    return Fail(errno, "install ring buffer", rings.name());
+  }
+  return {};
+}
+
+}  // namespace
+
+void WriterWrap::Init(Napi::Env env, Napi::Object exports) {
+  FileWrap::Init(env);
+  TapWrap::Init(env);
+  exports.Set(
+      "NativeCsvWriter",
+      DefineClass(
+          env, "NativeCsvWriter",
+          {InstanceMethod<&WriterWrap::ReadEvents>("readEvents"),
+           InstanceMethod<&WriterWrap::OpenFile>("openFile"),
+           InstanceMethod<&WriterWrap::Bind>("bind"), InstanceMethod<&WriterWrap::MoveTo>("moveTo"),
+           InstanceMethod<&WriterWrap::Unbind>("unbind"),
+           InstanceMethod<&WriterWrap::Introduce>("introduce"),
+           InstanceMethod<&WriterWrap::Lost>("lost"), InstanceMethod<&WriterWrap::End>("end"),
+           InstanceMethod<&WriterWrap::Sync>("sync"), InstanceMethod<&WriterWrap::Losses>("losses"),
+           InstanceMethod<&WriterWrap::Tap>("tap"),
+           InstanceMethod<&WriterWrap::CloseWriter>("close")}));
+}
+
+// new NativeCsvWriter(onEvent: (kind: number, id: number) => void)
+WriterWrap::WriterWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<WriterWrap>(info) {
+  if (!info[0].IsFunction()) {
+    WrongArgument(info, 0, "a function");
+    return;
+  }
+  auto core = std::make_shared<WriterCore>();
+  Failure failure = core->Start(info.Env(), info[0].As<Napi::Function>());
+  if (failure) {
+    core->Close();
+    Throw(info.Env(), failure);
+    return;
+  }
+  Environment::Of(info.Env()).Keep(core);
+  core_ = std::move(core);
+}
+
+bool WriterWrap::Usable(const Napi::CallbackInfo& info, const char* operation) {
+  if (core_ && !core_->closed()) return true;
+  ThrowClosed(info.Env(), operation, "CSV writer");
+  return false;
+}
+
+bool WriterWrap::ReadStream(const Napi::CallbackInfo& info, size_t index, uint32_t* stream) {
+  if (!Read(info, index, stream)) return false;
+  return *stream < EventDispatch::kStreams || WrongArgument(info, index, "a stream's number");
+}
+
+bool WriterWrap::ReadBound(const Napi::CallbackInfo& info, size_t index, uint32_t* stream) {
+  if (!ReadStream(info, index, stream)) return false;
+  return tables_[*stream] || WrongArgument(info, index, "a stream that is bound");
+}
+
+// readEvents(rings: NativeMap, cpus: number[], bytes, layout: Uint32Array, sources: NativeMap)
+Napi::Value WriterWrap::ReadEvents(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  MapWrap *rings = nullptr, *sources = nullptr;
+  uint32_t bytes = 0;
+  EventLayout layout;
+  if (!Usable(info, "read events") || !ReadInstance(info, 0, &rings) ||
+      !rings->Usable(env, "read events")) {
+    return env.Undefined();
+  }
+  if (!info[1].IsArray()) {
+    WrongArgument(info, 1, "an array of CPUs");
+    return env.Undefined();
+  }
+  if (!Read(info, 2, &bytes) || !ReadLayout(info, 3, &layout) || !ReadInstance(info, 4, &sources) ||
+      !sources->Usable(env, "read events")) {
+    return env.Undefined();
+  }
+  if (sources->shape().key_size != 4 || sources->shape().value_bytes != layout.value_size) {
+    WrongArgument(info, 4, "a map of the sources, as the layout says");
+    return env.Undefined();
+  }
+  auto made = std::make_shared<std::vector<RingMemory>>();
+  Napi::Array cpus = info[1].As<Napi::Array>();
+  for (uint32_t index = 0; index < cpus.Length(); index++) {
+    Napi::Value cpu = cpus.Get(index);
+    if (!cpu.IsNumber()) {
+      WrongArgument(info, 1, "an array of CPUs");
+      return env.Undefined();
+    }
+    RingMemory ring;
+    Failure failure = MakeRing(*rings, cpu.As<Napi::Number>().Uint32Value(), bytes, &ring);
+    if (failure) {
+      Throw(env, failure);
+      return env.Undefined();
+    }
+    made->push_back(std::move(ring));
+  }
+  auto map = std::make_shared<Fd>(fcntl(sources->shape().fd, F_DUPFD_CLOEXEC, 3));
+  core_->writer().Post([made, layout, map](CsvWriter& writer) {
+    writer.SetLayout(layout, std::move(*map));
+    for (RingMemory& ring : *made) writer.AddRing(std::move(ring));
+  });
+  return env.Undefined();
+}
+
+// openFile(fd, folderFd, name, header, maxSize, compression: 0 | 1 | 2) => NativeCsvFile
+Napi::Value WriterWrap::OpenFile(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  int32_t fd = -1, folder = -1;
+  uint32_t compression = 0;
+  CsvFileOptions options;
+  if (!Usable(info, "open file") || !Read(info, 0, &fd) || !Read(info, 1, &folder) ||
+      !Read(info, 2, &options.name) || !Read(info, 3, &options.header) ||
+      !Read(info, 4, &options.max_size) || !Read(info, 5, &compression)) {
+    return env.Undefined();
+  }
+  if (compression > static_cast<uint32_t>(Compression::kZstd)) {
+    WrongArgument(info, 5, "a kind of compression");
+    return env.Undefined();
+  }
+  options.compression = static_cast<Compression>(compression);
+  std::string name = options.name;
+  auto handle = std::make_shared<FileHandle>();
+  // Descriptors of our own; JavaScript closes its.
+  Failure failure = handle->file.Open(Fd(fcntl(fd, F_DUPFD_CLOEXEC, 3)),
+                                      Fd(fcntl(folder, F_DUPFD_CLOEXEC, 3)), std::move(options));
+  if (failure) {
+    Throw(env, failure);
+    return env.Undefined();
+  }
+  std::shared_ptr<CsvFile> file(handle, &handle->file);
+  core_->writer().Post([file](CsvWriter& writer) { writer.AddFile(file); });
+  Napi::Object object = Environment::Of(env).file_constructor.New({});
+  FileWrap* wrap = FileWrap::Unwrap(object);
+  wrap->core_ = core_;
+  wrap->handle_ = std::move(handle);
+  return object;
+}
+
+// bind(stream, table: NativeEventTable, file: NativeCsvFile)
+Napi::Value WriterWrap::Bind(const Napi::CallbackInfo& info) {
+  uint32_t stream = 0;
+  TableWrap* table = nullptr;
+  FileWrap* file = nullptr;
+  if (!Usable(info, "bind stream") || !ReadStream(info, 0, &stream) ||
+      !ReadInstance(info, 1, &table) || !ReadInstance(info, 2, &file)) {
+    return info.Env().Undefined();
+  }
+  auto bound = std::make_shared<StreamTable>(table->table(), file->file());
+  tables_[stream] = bound;
+  core_->writer().Post(
+      [stream, bound](CsvWriter& writer) { writer.dispatch().Bind(stream, bound); });
+  return info.Env().Undefined();
+}
+
+// moveTo(stream, file: NativeCsvFile)
+Napi::Value WriterWrap::MoveTo(const Napi::CallbackInfo& info) {
+  uint32_t stream = 0;
+  FileWrap* file = nullptr;
+  if (!Usable(info, "move stream") || !ReadBound(info, 0, &stream) ||
+      !ReadInstance(info, 1, &file)) {
+    return info.Env().Undefined();
+  }
+  core_->writer().Post([table = tables_[stream], next = file->file()](CsvWriter&) {
+    table->Settle(CsvWriter::Now());
+    table->MoveTo(next);
+  });
+  return info.Env().Undefined();
+}
+
+Napi::Value WriterWrap::Unbind(const Napi::CallbackInfo& info) {
+  uint32_t stream = 0;
+  if (!Usable(info, "unbind stream") || !ReadStream(info, 0, &stream)) {
+    return info.Env().Undefined();
+  }
+  tables_[stream].reset();
+  core_->writer().Post([stream](CsvWriter& writer) { writer.dispatch().Unbind(stream); });
+  return info.Env().Undefined();
+}
+
+// introduce(id, pid, name)
+Napi::Value WriterWrap::Introduce(const Napi::CallbackInfo& info) {
+  uint32_t id = 0, pid = 0;
+  Bytes name;
+  if (!Usable(info, "introduce source") || !Read(info, 0, &id) || !Read(info, 1, &pid) ||
+      !Read(info, 2, &name)) {
+    return info.Env().Undefined();
+  }
+  std::string text(reinterpret_cast<const char*>(name.data), name.size);
+  core_->writer().Post(
+      [id, pid, text](CsvWriter& writer) { writer.dispatch().Suggest(id, pid, text); });
+  return info.Env().Undefined();
+}
+
+// lost(stream, id, count): records that no record in the rings tells of
+Napi::Value WriterWrap::Lost(const Napi::CallbackInfo& info) {
+  uint32_t stream = 0, id = 0;
+  uint64_t count = 0;
+  if (!Usable(info, "tell loss") || !ReadStream(info, 0, &stream) || !Read(info, 1, &id) ||
+      !Read(info, 2, &count)) {
+    return info.Env().Undefined();
+  }
+  core_->writer().Post([stream, id, count](CsvWriter& writer) {
+    writer.Drain();
+    writer.dispatch().Lost(stream, id, count, CsvWriter::Now());
+  });
+  return info.Env().Undefined();
+}
+
+// end(ids: number[]): of sources of which everything is in the rings
+Napi::Value WriterWrap::End(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (!Usable(info, "end sources")) return env.Undefined();
+  if (!info[0].IsTypedArray() ||
+      info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) {
+    WrongArgument(info, 0, "a Uint32Array");
+    return env.Undefined();
+  }
+  Napi::Uint32Array array = info[0].As<Napi::Uint32Array>();
+  std::vector<uint32_t> ids(array.Data(), array.Data() + array.ElementLength());
+  core_->writer().Post([ids = std::move(ids)](CsvWriter& writer) {
+    writer.Drain();
+    uint64_t now = CsvWriter::Now();
+    for (uint32_t id : ids) writer.dispatch().End(id, now);
+  });
+  return env.Undefined();
+}
+
+// sync(id, quiesce): onEvent(0, id) when everything up to now is written. `quiesce`: programs have
+// just been detached; waits for those still running.
+Napi::Value WriterWrap::Sync(const Napi::CallbackInfo& info) {
+  uint32_t id = 0;
+  bool quiesce = false;
+  if (!Usable(info, "synchronise") || !Read(info, 0, &id) || !Read(info, 1, &quiesce)) {
+    return info.Env().Undefined();
+  }
+  core_->Await();
+  WriterCore* core = core_.get();  // joins the thread before it goes away
+  core_->writer().Post([core, id, quiesce](CsvWriter& writer) {
+    if (quiesce) AwaitPrograms();
+    writer.Drain();
+    writer.Flush();
+    core->Tell(kSynced, id);
+  });
+  return info.Env().Undefined();
+}
+
+// losses(stream) => { pid, name: Buffer, count }[]
+Napi::Value WriterWrap::Losses(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  uint32_t stream = 0;
+  if (!Usable(info, "read figures") || !ReadBound(info, 0, &stream)) return env.Undefined();
+  std::vector<StreamTable::Loss> losses = tables_[stream]->losses();
+  Napi::Array all = Napi::Array::New(env, losses.size());
+  for (uint32_t index = 0; index < losses.size(); index++) {
+    const StreamTable::Loss& loss = losses[index];
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("pid", Napi::Number::New(env, loss.pid));
+    entry.Set("name", Napi::Buffer<char>::Copy(env, loss.name.data(), loss.name.size()));
+    entry.Set("count", Napi::Number::New(env, static_cast<double>(loss.count)));
+    all.Set(index, entry);
+  }
+  return all;
+}
+
+// tap(stream, conditions, perSecond, id) => NativeTap; onEvent(1, id) when there is something to
+// take
+Napi::Value WriterWrap::Tap(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  uint32_t stream = 0, per_second = 0, id = 0;
+  std::vector<Condition> where;
+  if (!Usable(info, "tap stream") || !ReadBound(info, 0, &stream) ||
+      !ReadConditions(info[1], &where) || !Read(info, 2, &per_second) || !Read(info, 3, &id)) {
+    return env.Undefined();
+  }
+  WriterCore* core = core_.get();
+  Napi::Object object = Environment::Of(env).tap_constructor.New({});
+  TapWrap* wrap = TapWrap::Unwrap(object);
+  wrap->core_ = core_;
+  wrap->table_ = tables_[stream];
+  wrap->tap_ = std::make_shared<EventTap>(std::move(where), per_second,
+                                          [core, id] { core->Tell(kTapReadable, id); });
+  core_->writer().Post(
+      [table = wrap->table_, tap = wrap->tap_](CsvWriter&) { table->AddTap(tap); });
+  return object;
+}
+
+Napi::Value WriterWrap::CloseWriter(const Napi::CallbackInfo& info) {
+  if (core_) core_->Close();
+  return info.Env().Undefined();
+}
+
+}  // namespace libbpf_ts
