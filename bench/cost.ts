@@ -1,22 +1,11 @@
 // Prints: what being watched costs per scheduler switch, per packet and per malloc/free pair: from BPF's own run-time account and from
 // the workload's clock, in the tree and beside it; and the same for tools a user might pick instead, where installed.
-import { accessSync, constants, mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
-import { alternate, bare, beside, heading, line, times, watched, workload, type RunRecord } from "./support/measure.js";
+import { join } from "node:path";
+import { alternate, bare, beside, heading, installed, line, times, watched, workload, type RunRecord } from "./support/measure.js";
 
 const rounds = 5;
-
-function installed(name: string): boolean {
-  return (process.env.PATH ?? "").split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, name), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}
 
 const figure = ({ stdout }: { stdout: string }): number => Number(stdout.trim().split("\n").at(-1));
 

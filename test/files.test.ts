@@ -321,14 +321,6 @@ describe("files that are already there", () => {
         if (lstatSync(join(folder, name)).isSymbolicLink())
           assert.ok(readlinkSync(join(folder, name)).startsWith(elsewhere));
     });
-
-  test("a pipe in the way does not hang the run", async (t) => {
-    const folder = scratch(t);
-    await execute(t, ["mkfifo", join(folder, "cpu.csv")]);
-    const run = new Run(t, { config, directory: folder, command: ["true"], deadline: 20 });
-    await run.quietly();
-    assert.ok(lstatSync(run.path("cpu.csv")).isFile());
-  });
 });
 
 test("the files belong to whoever called sudo; the output folder is made", async (t) => {

@@ -235,6 +235,16 @@ describe("syscall/events", () => {
     assert.equal(threads, 7);
   });
 
+  test("same run: calls that signals break off, and that are called again", async (t) => {
+    const { threads } = await sameRun(t, [workload("stream_signals")]);
+    assert.equal(threads, 2);
+  });
+
+  test("same run: processes made by fork, vfork with exec, and two kinds of clone", async (t) => {
+    const { threads } = await sameRun(t, [workload("stream_lives"), "40"]);
+    assert.equal(threads, 41);
+  });
+
   test("threads without anybody's help: each one's 200 calls in order", async (t) => {
     const run = new Run(t, { config, command: [workload("syscalls_threads")] });
     await run.quietly();

@@ -2,9 +2,9 @@
 // alternating runs, one way to print. Does not own: any claim; a number is printed next to the one it is to be read against.
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { accessSync, constants, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { RunRecord } from "../../test/support/run.js";
 
@@ -123,6 +123,17 @@ export async function beside<T>(config: object, measure: () => Promise<T>): Prom
   });
   if (result === undefined) throw new Error("nothing was measured");
   return result.value;
+}
+
+export function installed(name: string): boolean {
+  return (process.env.PATH ?? "").split(delimiter).some((folder) => {
+    try {
+      accessSync(join(folder, name), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
 }
 
 export function pause(ms: number): Promise<void> {

@@ -74,6 +74,13 @@ export class Bpf {
     this.#sections = sections;
   }
 
+  /** Everything that was loaded. */
+  programs(): Program[] {
+    return [...this.#sections.keys()]
+      .filter((name) => this.object.hasProgram(name))
+      .map((name) => this.object.program(name));
+  }
+
   /** Attaches a program where its SEC() says, for as long as one of its links is open. */
   attach(name: string): Link {
     let entry = this.#attached.get(name);

@@ -42,6 +42,18 @@ export const errors = {
     ),
   outputFile: (file: string, reason: string) =>
     cannot(`output file ${printable(file)} cannot be created: ${reason}.`),
+  outputInTheWay: (file: string, kind: string) =>
+    cannot(
+      `output file ${printable(file)} cannot be created: a ${kind} of that name is in the way.`,
+      "Remove it, or name another file in the config.",
+    ),
+  pipeWithoutReader: (file: string) =>
+    cannot(`nobody reads the pipe ${printable(file)}.`, "Start its reader first, or remove the pipe."),
+  pipeOfOthers: (file: string, uid: number) =>
+    cannot(
+      `the pipe ${printable(file)} is not yours: it belongs to uid ${String(uid)}.`,
+      "Remove it, or make one of your own with mkfifo.",
+    ),
   privileges: () =>
     cannot(
       "eBPF needs root (or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_ADMIN).",

@@ -205,6 +205,8 @@ export class ModuleRun {
     try {
       work.stop(); // first: nothing new comes while the rest is written
       await this.#streams.finish(work.kind === "stream" ? this.#number : undefined);
+      this.#outputs.close();
+      await this.#streams.finish(); // what a pipe did not take by then is lost
       this.account();
     } catch (error) {
       state = "failed";
@@ -212,7 +214,6 @@ export class ModuleRun {
     }
     this.#work = undefined;
     if (work.kind === "stream") this.#streams.remove(this.#number);
-    this.#outputs.close();
     this.record.state = state;
   }
 }

@@ -1,11 +1,13 @@
 /**
  * Owns: files in the output folder: created anew and never through a planted link, owned by the invoking
- * user, an older one kept under its own time, whole lines only even on a full disk.
- * Owns not: what is in them.
+ * user, or a pipe of theirs.
+ * Owns not: what is in them, what becomes of older ones (old-files.ts).
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { getSystemErrorName } from "node:util";
 import { describe, errors } from "./errors.js";
+import { keepOldTable, removeOldTable } from "./old-files.js";
 
 /** Who the files belong to: whoever called sudo, else whoever runs this. */
 export interface Owner {
@@ -41,45 +43,31 @@ export function makeFolder(folder: string, owner: Owner | undefined): void {
   }
 }
 
+const reasons: Readonly<Record<string, string>> = {
+  EACCES: "permission denied",
+  EPERM: "permission denied",
+  ENOENT: "it does not exist",
+  EISDIR: "it is a folder",
+  ENOTDIR: "a part of its path is not a folder",
+  EEXIST: "a file of that name is in the way",
+  EROFS: "the file system is read-only",
+  ENOSPC: "the disk is full",
+  EDQUOT: "the disk quota is used up",
+  EFBIG: "it may not become longer (ulimit -f)",
+  ELOOP: "it is a symbolic link",
+  EAGAIN: "its reader does not keep up",
+  EPIPE: "nobody reads it any more",
+};
+
 export function reasonOf(error: unknown): string {
-  const code = (error as NodeJS.ErrnoException).code;
-  const known: Record<string, string> = {
-    EACCES: "permission denied",
-    EPERM: "permission denied",
-    ENOENT: "it does not exist",
-    EISDIR: "it is a folder",
-    ENOTDIR: "a part of its path is not a folder",
-    EEXIST: "a file of that name is in the way",
-    EROFS: "the file system is read-only",
-    ENOSPC: "the disk is full",
-    EDQUOT: "the disk quota is used up",
-    ELOOP: "it is a symbolic link",
-  };
-  return (code !== undefined ? known[code] : undefined) ?? describe(error);
+  const { code } = error as NodeJS.ErrnoException;
+  return (code !== undefined ? reasons[code] : undefined) ?? describe(error);
 }
 
-function timeInName(time: Date): string {
-  const two = (value: number): string => String(value).padStart(2, "0");
-  const date = [time.getFullYear(), two(time.getMonth() + 1), two(time.getDate())].join("-");
-  return `${date}T${[time.getHours(), time.getMinutes(), time.getSeconds()].map(two).join("-")}`;
-}
-
-/**
- * `cpu.csv` → `cpu.2026-11-20T10-15-00.csv`, by the time the old file was begun; the new name, if there
- * was an old file.
- */
-export function keepOld(file: string): string | undefined {
-  const old = fs.lstatSync(file, { throwIfNoEntry: false });
-  if (!old) return undefined;
-  const { dir, name, ext } = path.parse(file);
-  const begun = timeInName(old.birthtimeMs > 0 ? old.birthtime : old.mtime);
-  for (let again = 1; ; again++) {
-    const suffix = again === 1 ? "" : `-${String(again)}`;
-    const kept = path.join(dir, `${name}.${begun}${suffix}${ext}`);
-    if (fs.lstatSync(kept, { throwIfNoEntry: false })) continue;
-    fs.renameSync(file, kept);
-    return path.basename(kept);
-  }
+/** Of an errno. */
+export function reasonOfErrno(errno: number): string {
+  const code = getSystemErrorName(-errno);
+  return reasons[code] ?? code;
 }
 
 /**
@@ -99,21 +87,70 @@ export function createFile(file: string, overwrite: boolean, owner: Owner | unde
   }
 }
 
-function putAside(file: string): string | undefined {
+/** What fails meanwhile is about this file. */
+function about<T>(file: string, work: () => T): T {
   try {
-    return keepOld(file);
+    return work();
   } catch (error) {
     throw errors.outputFile(file, reasonOf(error));
   }
 }
 
+function kindOf(there: fs.Stats): string {
+  if (there.isDirectory()) return "folder";
+  return there.isSocket() ? "socket" : "device";
+}
+
+/** Opens a pipe that is there. It is looked at again once it is open: it may have been swapped. */
+function openPipe(file: string, owner: Owner | undefined): number {
+  const { O_NOFOLLOW, O_NONBLOCK, O_WRONLY } = fs.constants;
+  let fd: number;
+  try {
+    fd = fs.openSync(file, O_WRONLY | O_NONBLOCK | O_NOFOLLOW);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENXIO") throw errors.pipeWithoutReader(file);
+    throw errors.outputFile(file, reasonOf(error));
+  }
+  const opened = fs.fstatSync(fd);
+  if (opened.isFIFO() && isOurs(opened, owner)) return fd;
+  fs.closeSync(fd);
+  throw errors.pipeOfOthers(file, opened.uid);
+}
+
+function isOurs(there: fs.Stats, owner: Owner | undefined): boolean {
+  return there.uid === 0 || there.uid === (owner?.uid ?? process.geteuid?.());
+}
+
+export interface Opened {
+  readonly fd: number;
+  /** Name an older file of this name has now. */
+  readonly kept: string | undefined;
+}
+
+/**
+ * A table's file, created anew; or the pipe of that name, if it is ours and somebody reads it. `inUse`:
+ * tables of this run, which are not to be taken for old ones that continue this one (`a.csv`, `a.1.csv`).
+ */
 export function openOutput(
   dir: string,
   name: string,
   overwrite: boolean,
   owner: Owner | undefined,
-): { fd: number; kept: string | undefined } {
-  const file = path.join(dir, name);
-  const kept = overwrite ? undefined : putAside(file);
-  return { fd: createFile(file, overwrite, owner), kept };
+  inUse: ReadonlySet<string> = new Set(),
+): Opened {
+  const file = path.resolve(dir, name);
+  const there = about(file, () => fs.lstatSync(file, { throwIfNoEntry: false }));
+  if (there?.isFIFO()) {
+    // Before it is opened: that alone tells its reader that somebody came.
+    if (!isOurs(there, owner)) throw errors.pipeOfOthers(file, there.uid);
+    return { fd: openPipe(file, owner), kept: undefined };
+  }
+  if (there && !there.isFile() && !there.isSymbolicLink()) {
+    throw errors.outputInTheWay(file, kindOf(there));
+  }
+  const kept = about(file, () => {
+    if (overwrite) removeOldTable(file, inUse);
+    return keepOldTable(file, inUse);
+  });
+  return { fd: createFile(file, false, owner), kept };
 }

@@ -4,9 +4,9 @@
  * Owns not: how a file is created (output-file.ts), what is in it.
  */
 import * as fs from "node:fs";
-import { getSystemErrorName } from "node:util";
+import { join } from "node:path";
 import type { CsvFile, CsvFileFigures, CsvWriter } from "libbpf-ts";
-import { openOutput, type Owner, reasonOf } from "./output-file.js";
+import { openOutput, type Owner, reasonOfErrno } from "./output-file.js";
 
 /** A pipe's reader is waited for so long when the file is closed, ms. */
 const closeMs = 500;
@@ -30,6 +30,8 @@ export class Folder {
   readonly #fd: number;
   readonly #writer: CsvWriter;
   readonly #maxSize: number | undefined;
+  /** Tables of this run. */
+  readonly #inUse = new Set<string>();
 
   constructor(
     dir: string,
@@ -48,7 +50,8 @@ export class Folder {
 
   /** `overwrite`: whether an older file of that name may go. */
   open(name: string, header: string, overwrite = this.overwrite): Output {
-    const { fd, kept } = openOutput(this.dir, name, overwrite, this.owner);
+    const { fd, kept } = openOutput(this.dir, name, overwrite, this.owner, this.#inUse);
+    this.#inUse.add(join(this.dir, name));
     try {
       const file = this.#writer.openFile({
         fd,
@@ -100,7 +103,7 @@ export class Outputs {
       eventsLost: sum("eventsLost"),
       bytes: sum("bytes"),
       files: sum("files"),
-      problem: errno === 0 ? "" : reasonOf({ code: getSystemErrorName(-errno) }),
+      problem: errno === 0 ? "" : reasonOfErrno(errno),
     };
   }
 

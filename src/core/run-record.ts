@@ -4,7 +4,8 @@
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { createFile, keepOld, type Owner, reasonOf } from "./output-file.js";
+import { keepOld } from "./old-files.js";
+import { createFile, type Owner, reasonOf } from "./output-file.js";
 
 export interface ModuleRecord {
   backend: string;

@@ -81,7 +81,7 @@ class Session {
   readonly #streams: Streams;
   readonly #scope: TreeScope;
   readonly #runs: ModuleSet;
-  readonly #cost = new CostWindows();
+  readonly #cost: CostWindows;
   readonly #interruptions: Interruptions;
   readonly #watch: ConfigWatch;
   #config: Config;
@@ -124,6 +124,7 @@ class Session {
       monitor: { cpu_ms: 0, peak_rss_kb: 0, max_tick_late_ms: 0, bpf_measured_ms: 0 },
     };
     this.#runFile = new RunFile(dir, overwrite, owner, this.#record);
+    this.#cost = new CostWindows(bpf.programs());
     this.#tree = new Tree(bpf);
     this.#streams = new Streams(bpf, this.#writer, ringBytes(config.ringKib, onlineCpus().length));
     this.#scope = new TreeScope(this.#tree, {

@@ -165,7 +165,12 @@ export interface RunRecord {
   readonly state: string;
   readonly exit_code: number | null;
   readonly modules: Readonly<Record<string, ModuleRecord>>;
-  readonly monitor: { readonly cpu_ms: number; readonly peak_rss_kb: number };
+  readonly monitor: {
+    readonly cpu_ms: number;
+    readonly peak_rss_kb: number;
+    readonly max_tick_late_ms: number;
+    readonly bpf_measured_ms: number;
+  };
 }
 
 export interface RunOptions extends CommandOptions {

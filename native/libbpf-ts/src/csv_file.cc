@@ -157,7 +157,7 @@ void CsvFile::Append(std::string_view lines, uint64_t rows) {
 }
 
 void CsvFile::Drop(const std::shared_ptr<const Source>& source) {
-  lost_.Add(source, 1, 1, 0);
+  lost_.Add({source, 1, 1});
   Add<uint64_t>(&rows_lost_, 1);
   Add<uint64_t>(&events_lost_, 1);
 }
@@ -264,8 +264,8 @@ void CsvFile::CountLost(const std::vector<RowRun>& runs) {
     uint64_t events = run.kind == RowKind::kEvent ? run.rows : 0;
     Add(&rows_lost_, run.rows);
     Add(&events_lost_, events);
-    // Other rows, END for one, are nothing a LOST row could tell.
-    if (events + run.lost > 0) lost_.Add(run.source, run.rows, events, run.lost);
+    bool ended = run.kind == RowKind::kEnd;
+    if (events + run.lost > 0 || ended) lost_.Add({run.source, run.rows, events, run.lost, ended});
   }
 }
 

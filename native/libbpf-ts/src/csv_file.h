@@ -38,8 +38,8 @@ class CsvFile {
     uint64_t events_lost = 0;  // of these
     uint64_t bytes = 0;        // in the files
     uint32_t files = 0;
-    int problem =
-        0;  // errno of the last write; 0 when it went well. EAGAIN: a pipe's reader is slow
+    // errno of the last write that failed, 0 when none has. EAGAIN: a pipe's reader is slow.
+    int problem = 0;
   };
 
   CsvFile() = default;
@@ -54,10 +54,9 @@ class CsvFile {
   // Room for `size` bytes at the end of the block, which is written out first if need be. Null when
   // a pipe takes no more or the block before could not be written whole: call Drop then.
   char* Room(size_t size) { return block_.used() + size <= limit_ ? block_.end() : MakeRoom(size); }
-  // What was put into the room: up to `end`, one row. `lost` > 0: it is a LOST row.
-  void Commit(char* end, const std::shared_ptr<const Source>& source, bool event,
+  // What was put into the room: up to `end`, one row. `lost`: what a LOST row tells.
+  void Commit(char* end, const std::shared_ptr<const Source>& source, RowKind kind,
               uint64_t lost = 0) {
-    RowKind kind = lost > 0 ? RowKind::kLost : event ? RowKind::kEvent : RowKind::kOther;
     block_.Add(end, source, kind, 1, lost);
   }
   // Several whole lines at once, of any length; about nobody in particular. Counts them as lost
@@ -72,8 +71,8 @@ class CsvFile {
   // Waits for a pipe's reader up to `timeout_ms`, then gives up; closes.
   void Close(int timeout_ms);
 
-  // Events that were to be in the file and are not, by source (`events` plus `lost` of LOST rows
-  // that did not make it), since the last call; to be told in the next rows.
+  // What was to be in the file and is not, by source, since the last call: events, what LOST rows
+  // told, a last row. To be told in the next rows.
   std::vector<Portion> TakeLost() { return lost_.Take(); }
   bool has_lost() const { return !lost_.empty(); }
   bool compressed() const { return compressor_ != nullptr; }
@@ -97,7 +96,9 @@ class CsvFile {
   void GiveUpBlock();
   void CountWritten(const std::vector<RowRun>& runs);
   void CountLost(const std::vector<RowRun>& runs);
-  void SetProblem(int error) { problem_.store(error, std::memory_order_relaxed); }
+  void SetProblem(int error) {
+    if (error != 0) problem_.store(error, std::memory_order_relaxed);
+  }
 
   CsvFileOptions options_;
   RowBlock block_;

@@ -19,16 +19,17 @@ struct Portion {
   uint64_t rows = 0;
   uint64_t events = 0;  // of these rows, those that are events
   uint64_t lost = 0;    // what LOST rows among them tell
+  bool ended = false;   // END is among them
 };
 
 class LossBook {
  public:
-  void Add(const std::shared_ptr<const Source>& source, uint64_t rows, uint64_t events,
-           uint64_t lost) {
-    Portion& portion = Find(source);
-    portion.rows += rows;
-    portion.events += events;
-    portion.lost += lost;
+  void Add(const Portion& more) {
+    Portion& portion = Find(more.source);
+    portion.rows += more.rows;
+    portion.events += more.events;
+    portion.lost += more.lost;
+    portion.ended |= more.ended;
   }
   bool empty() const { return portions_.empty(); }
   std::vector<Portion> Take() {
@@ -44,7 +45,7 @@ class LossBook {
       return portions_[last_];
     }
     auto [place, added] = places_.try_emplace(source.get(), portions_.size());
-    if (added) portions_.push_back({source, 0, 0, 0});
+    if (added) portions_.push_back({source});
     last_ = place->second;
     return portions_[last_];
   }

@@ -15,7 +15,7 @@ namespace libbpf_ts {
 
 struct Source;
 
-enum class RowKind : uint8_t { kEvent, kLost, kOther, kHeader };
+enum class RowKind : uint8_t { kEvent, kLost, kEnd, kOther, kHeader };
 
 // Rows of one kind and source that follow each other; of LOST rows always one.
 struct RowRun {

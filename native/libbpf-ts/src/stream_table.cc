@@ -15,35 +15,44 @@ void StreamTable::Write(const uint8_t* record, uint32_t length, uint64_t ns,
     file_->Drop(source);
     return;
   }
-  file_->Commit(table_.Row(to, record, length, *source), source, true);
+  file_->Commit(table_.Row(to, record, length, *source), source, RowKind::kEvent);
 }
 
 void StreamTable::Lost(uint64_t ns, const SourcePointer& source, uint64_t count) {
   if (count == 0) return;
   Charge(source, count);
-  Owe(source, count);
+  Owe(source, count, false);
   Settle(ns);
 }
 
 void StreamTable::End(uint64_t ns, const SourcePointer& source) {
+  Owe(source, 0, true);
   Settle(ns);
-  char* to = untold_.empty() ? file_->Room(table_.row_bound(*source)) : nullptr;
-  if (to != nullptr) file_->Commit(table_.EndRow(to, *source), source, false);
 }
 
 void StreamTable::Settle(uint64_t ns) {
   for (const Portion& portion : file_->TakeLost()) {
     if (!portion.source) continue;
     Charge(portion.source, portion.events);
-    Owe(portion.source, portion.events + portion.lost);
+    Owe(portion.source, portion.events + portion.lost, portion.ended);
   }
-  while (!untold_.empty()) {
-    const auto& [source, count] = untold_.begin()->second;
+  while (!untold_.empty() && Tell(ns, &untold_.begin()->second)) untold_.erase(untold_.begin());
+}
+
+bool StreamTable::Tell(uint64_t ns, Owed* owed) {
+  const SourcePointer& source = owed->source;
+  if (owed->lost > 0) {
     char* to = file_->Room(table_.row_bound(*source));
-    if (to == nullptr) break;
-    file_->Commit(table_.LostRow(to, ns, *source, count), source, false, count);
-    untold_.erase(untold_.begin());
+    if (to == nullptr) return false;
+    file_->Commit(table_.LostRow(to, ns, *source, owed->lost), source, RowKind::kLost, owed->lost);
+    owed->lost = 0;
   }
+  if (owed->ended) {
+    char* to = file_->Room(table_.row_bound(*source));
+    if (to == nullptr) return false;
+    file_->Commit(table_.EndRow(to, *source), source, RowKind::kEnd);
+  }
+  return true;
 }
 
 void StreamTable::RemoveTap(const EventTap* tap) {
@@ -61,11 +70,12 @@ void StreamTable::Charge(const SourcePointer& source, uint64_t count) {
   loss.count += count;
 }
 
-void StreamTable::Owe(const SourcePointer& source, uint64_t count) {
-  if (count == 0) return;
-  auto& [latest, owed] = untold_[source->id];
-  latest = source;
-  owed += count;
+void StreamTable::Owe(const SourcePointer& source, uint64_t lost, bool ended) {
+  if (lost == 0 && !ended) return;
+  Owed& owed = untold_[source->id];
+  owed.source = source;
+  owed.lost += lost;
+  owed.ended |= ended;
 }
 
 std::vector<StreamTable::Loss> StreamTable::losses() const {

@@ -44,13 +44,19 @@ class StreamTable {
 
  private:
   void Charge(const SourcePointer& source, uint64_t count);
-  void Owe(const SourcePointer& source, uint64_t count);
+  struct Owed {
+    SourcePointer source;
+    uint64_t lost = 0;
+    bool ended = false;
+  };
+  void Owe(const SourcePointer& source, uint64_t lost, bool ended);
+  bool Tell(uint64_t ns, Owed* owed);
 
   EventTable table_;
   std::shared_ptr<CsvFile> file_;
   std::vector<std::shared_ptr<EventTap>> taps_;
-  // By serial number: one row tells what is missing of a source.
-  std::map<uint32_t, std::pair<SourcePointer, uint64_t>> untold_;
+  // Rows that found no room yet, by serial number: one tells what is missing of a source.
+  std::map<uint32_t, Owed> untold_;
   mutable std::mutex mutex_;  // of the figures below
   std::map<uint32_t, Loss> losses_;
 };
