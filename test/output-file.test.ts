@@ -36,9 +36,9 @@ function open(
   t: TestContext,
   folder: string,
   name: string,
-  options: { overwrite?: boolean; owner?: Owner } = {},
+  options: { overwrite?: boolean; owner?: Owner; inUse?: ReadonlySet<string> } = {},
 ): Opened {
-  const output = openOutput(folder, name, options.overwrite ?? false, options.owner);
+  const output = openOutput(folder, name, options.overwrite ?? false, options.owner, options.inUse);
   t.after(() => {
     closeSync(output.fd);
   });
@@ -178,7 +178,7 @@ describe("an older file", () => {
     test(`another table of this run is not taken for one, overwrite: ${String(overwrite)}`, (t) => {
       const folder = scratch(t);
       writeSync(open(t, folder, "a.1.csv").fd, "mine");
-      open(t, folder, "a.csv", { overwrite });
+      open(t, folder, "a.csv", { overwrite, inUse: new Set([join(folder, "a.1.csv")]) });
       assert.deepEqual(texts(folder), { "a.1.csv": "mine", "a.csv": "" });
     });
   }

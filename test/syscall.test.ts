@@ -469,6 +469,31 @@ describe("syscall_mode summary", () => {
       assert.ok(half <= most && mean <= max && max <= total, `in order: ${row.toString()}`);
     }
   });
+
+  for (const [processes, threads, calls] of [
+    [1, 4, 100_000],
+    [4, 64, 500],
+    [400, 2, 50],
+  ] as const)
+    test(`${processes} processes with ${threads} threads and ${calls} calls each: none missing, ticks or not`, async (t) => {
+      const run = new Run(t, {
+        config: { ...summary, interval: 0.05 },
+        deadline: 120,
+        command: [workload("syscalls_many"), ...[processes, threads, calls].map(String)],
+      });
+      await run.quietly();
+      const table = run.table("syscall.csv");
+      const sums = (name: string, column: string): number[] => {
+        const rows = table.rows.filter((row) => row.text("SYSCALL") === name);
+        return [...new Set(rows.map((row) => row.pid))]
+          .map((pid) => table.sum(column, rows.filter((row) => row.pid === pid)))
+          .filter((sum) => sum >= calls);
+      };
+      const expected = new Array<number>(processes).fill(threads * calls);
+      assert.deepEqual(sums("getppid", "CALLS"), expected);
+      assert.deepEqual(sums("close", "ERRORS"), expected);
+      assert.equal(run.record().modules.syscall?.events_lost, 0);
+    });
 });
 
 test("a 32-bit call is not given the name a 64-bit call of that number has", async (t) => {

@@ -30,6 +30,7 @@ int BPF_PROG(tree_newtask, struct task_struct *task, __u64 clone_flags) {
   struct process *process;
   __u32 id;
 
+  leave_seat(task, NULL); /* of a task before it whose end was not reported */
   if (!parent) {
     if (!host_mode || (BPF_CORE_READ(task, flags) & PF_KTHREAD)) return 0;
     if ((__u32)BPF_CORE_READ(parent_task, tgid) == monitor_tgid) return 0;
@@ -69,6 +70,7 @@ int BPF_PROG(tree_exec, struct task_struct *task) {
   struct thread *thread = thread_of(task);
 
   if (!thread) return 0;
+  leave_seat(task, thread);
   thread->tid = pid_here(task);
   tell_life(LIFE_EXEC, thread->process, thread->tid);
   return 0;
@@ -90,6 +92,8 @@ int BPF_PROG(tree_switch, bool preempt, struct task_struct *prev) {
   thread = thread_of(prev);
   /* Twice attached for a moment while modules are switched on: count once. */
   if (!thread || __sync_lock_test_and_set(&thread->left, 1)) return 0;
+  leave_seat(prev, thread);
+  __sync_fetch_and_sub(&seat_at(task_address(prev))->members, 1);
   id = thread->process;
   process = bpf_map_lookup_elem(&processes, &id);
   if (!process) return 0;

@@ -19,6 +19,8 @@ struct thread {
   __u32 tid;      /* as the monitor's pid namespace sees it */
   __u64 since_ns; /* CLOCK_MONOTONIC: born, or found by the walk over existing tasks */
   __u32 left;     /* 1 once its last switch away was seen */
+  __u32 call_nr;  /* the system call it is in, for modules/syscall.bpf.c */
+  __u64 call_ns;  /* when it entered that; 0 while it is in none that is wanted */
 };
 
 struct {
@@ -28,13 +30,69 @@ struct {
   __type(value, struct thread);
 } threads SEC(".maps");
 
+/*
+ * Found by the task's address without calling a helper: for most tasks outside the tree the
+ * question ends here, and a thread that sits here is spared the look-up in its storage. Who finds
+ * the seat taken goes by its storage.
+ */
+#define SEAT_BITS 10
+
+struct seat {
+  __u64 task;           /* who sits here */
+  __u32 members;        /* living threads of the tree whose address leads here */
+  struct thread thread; /* theirs who sits here; its call_ is the true one, the rest is a copy */
+};
+
+struct seat seats[1 << SEAT_BITS] SEC(".bss.seats");
+
+/* A pointer cannot be hashed. How far it is from another can: that is the same all run long. */
+static __always_inline __u64 task_address(struct task_struct *task) {
+  __u64 distance = (__u64)task - (__u64)seats;
+
+  asm volatile("" : "+r"(distance));
+  return distance;
+}
+
+static __always_inline struct seat *seat_at(__u64 address) {
+  return &seats[address * 0x9e3779b97f4a7c15ULL >> (64 - SEAT_BITS)];
+}
+
 static __always_inline struct thread *thread_of(struct task_struct *task) {
   struct thread *thread = bpf_task_storage_get(&threads, task, NULL, 0);
   return thread && thread->process ? thread : NULL;
 }
 
-static __always_inline struct thread *current_thread(void) {
-  return thread_of(bpf_get_current_task_btf());
+/* `sit`: to be quicker from then on, where the seat is free. Not while its storage holds a call. */
+static __always_inline struct thread *current_thread_at(bool sit) {
+  struct task_struct *task = bpf_get_current_task_btf();
+  __u64 address = task_address(task);
+  struct seat *seat = seat_at(address);
+  struct thread *thread;
+
+  if (seat->task == address) return &seat->thread;
+  thread = seat->members ? thread_of(task) : NULL;
+  if (!sit || !thread || __sync_val_compare_and_swap(&seat->task, 0, address)) return thread;
+  seat->thread = *thread;
+  return &seat->thread;
+}
+
+static __always_inline struct thread *current_thread(void) { return current_thread_at(false); }
+
+static __always_inline struct thread *current_thread_seated(void) {
+  return current_thread_at(true);
+}
+
+/* Before what its storage says changes, before it ends, and before another task has its address. */
+static __always_inline void leave_seat(struct task_struct *task, struct thread *thread) {
+  __u64 address = task_address(task);
+  struct seat *seat = seat_at(address);
+
+  if (seat->task != address) return;
+  if (thread) {
+    thread->call_nr = seat->thread.call_nr;
+    thread->call_ns = seat->thread.call_ns;
+  }
+  __sync_lock_test_and_set(&seat->task, 0);
 }
 
 #endif

@@ -22,17 +22,10 @@ struct syscall_event {
 
 EVENT_RECORD(syscall_event);
 
-/* A return is reported only after its entry: a child's return from fork, and the call a thread was
- * in when it was found, have none. */
-struct syscall_thread {
-  __u64 entry_ns;
-  __u32 nr;
-  __u32 pending;
-};
-
-struct syscall_key {
-  __u32 process;
-  __u32 nr;
+/* The longest call of a tick, in one word so that it can be exchanged. */
+struct syscall_longest {
+  __u64 ns : 48;
+  __u64 tick : 16;
 };
 
 /*
@@ -42,26 +35,38 @@ struct syscall_key {
  */
 struct syscall_total {
   __u64 calls, errors, total_ns;
-  __u64 max_ns; /* of the tick below */
-  __u32 tick;
-  __u32 unused;
+  struct syscall_longest longest[2]; /* of this tick and the one before, by its lowest bit */
   __u32 buckets[SYSCALL_BUCKETS];
 };
 
-struct {
-  __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, int);
-  __type(value, struct syscall_thread);
-} syscall_threads SEC(".maps");
-
+/* By process << 16 | number of the call. */
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __uint(max_entries, 65536);
-  __type(key, struct syscall_key);
+  __type(key, __u64);
   __type(value, struct syscall_total);
 } syscall_totals SEC(".maps");
+
+/*
+ * In front of it, a table without collisions that is found without calling a helper: a key whose
+ * cell is taken goes to syscall_totals. A key may come to have a total in both: they add up.
+ */
+#define SYSCALL_CELL_BITS 9
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1 << SYSCALL_CELL_BITS);
+  __type(key, __u32);
+  __type(value, __u64);
+} syscall_cell_keys SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1 << SYSCALL_CELL_BITS);
+  __type(key, __u32);
+  __type(value, struct syscall_total);
+} syscall_cell_totals SEC(".maps");
 
 const volatile __u32 syscall_stream = 0;
 __u8 syscall_summary = 0;
@@ -76,9 +81,8 @@ static __always_inline bool syscall_is_wanted(__u32 nr) {
 
 static __always_inline bool syscall_is_compat(void) {
 #if defined(__TARGET_ARCH_x86)
-  struct task_struct *task = bpf_get_current_task_btf();
   /* TS_COMPAT, arch/x86/include/asm/thread_info.h */
-  return task->thread_info.status & 2;
+  return bpf_get_current_task_btf()->thread_info.status & 2;
 #else
   return false;
 #endif
@@ -112,67 +116,88 @@ static __always_inline __u32 syscall_bucket(__u64 ns) {
   return bucket < SYSCALL_BUCKETS ? bucket : SYSCALL_BUCKETS - 1;
 }
 
-static __always_inline void syscall_add(__u32 process, __u32 nr, __s64 result, __u64 ns) {
+/* The cell's total; NULL when the cell is another key's. */
+static __always_inline struct syscall_total *syscall_cell(__u64 key) {
+  __u32 cell = key * 0x9e3779b97f4a7c15ULL >> (64 - SYSCALL_CELL_BITS);
+  __u64 *owner = bpf_map_lookup_elem(&syscall_cell_keys, &cell);
+
+  if (!owner) return NULL;
+  if (*owner != key && __sync_val_compare_and_swap(owner, 0, key)) return NULL;
+  return bpf_map_lookup_elem(&syscall_cell_totals, &cell);
+}
+
+static __always_inline struct syscall_total *syscall_total(__u64 key) {
   static const struct syscall_total zero;
-  struct syscall_key key = {.process = process, .nr = nr};
-  struct syscall_total *total = bpf_map_lookup_elem(&syscall_totals, &key);
-  __u32 bucket;
+  struct syscall_total *total = syscall_cell(key);
+
+  if (total) return total;
+  total = bpf_map_lookup_elem(&syscall_totals, &key);
+  if (total) return total;
+  bpf_map_update_elem(&syscall_totals, &key, &zero, BPF_NOEXIST);
+  return bpf_map_lookup_elem(&syscall_totals, &key);
+}
+
+static __always_inline void syscall_keep_longest(struct syscall_total *total, __u64 ns) {
+  union {
+    struct syscall_longest is;
+    __u64 word;
+  } old, mine = {.is = {.ns = ns >> 48 ? ~0ULL >> 16 : ns, .tick = syscall_tick}};
+  __u64 *longest = (__u64 *)&total->longest[mine.is.tick & 1];
+  __u32 tries;
+
+  for (tries = 0; tries < 8; tries++) {
+    old.word = *(volatile __u64 *)longest;
+    if (old.is.tick == mine.is.tick && old.is.ns >= mine.is.ns) return;
+    if (__sync_val_compare_and_swap(longest, old.word, mine.word) == old.word) return;
+  }
+}
+
+static __always_inline void syscall_add(__u32 process, __u32 nr, __s64 result, __u64 ns) {
+  struct syscall_total *total = syscall_total((__u64)process << 16 | nr);
+  __u32 bucket = syscall_bucket(ns);
 
   if (!total) {
-    bpf_map_update_elem(&syscall_totals, &key, &zero, BPF_NOEXIST);
-    total = bpf_map_lookup_elem(&syscall_totals, &key);
-    if (!total) {
-      __sync_fetch_and_add(&syscall_lost, 1);
-      return;
-    }
+    __sync_fetch_and_add(&syscall_lost, 1);
+    return;
   }
-  bucket = syscall_bucket(ns);
   if (bucket >= SYSCALL_BUCKETS) return; /* cannot be: said to the verifier */
   __sync_fetch_and_add(&total->calls, 1);
   if (result < 0 && result >= -4095) __sync_fetch_and_add(&total->errors, 1);
   __sync_fetch_and_add(&total->total_ns, ns);
   __sync_fetch_and_add(&total->buckets[bucket], 1);
-  if (total->tick != syscall_tick) {
-    total->tick = syscall_tick;
-    total->max_ns = 0;
-  }
-  if (ns > total->max_ns) total->max_ns = ns; /* two threads may race by one sample */
+  syscall_keep_longest(total, ns);
 }
 
 SEC("tp_btf/sys_enter")
 int BPF_PROG(syscall_enter, struct pt_regs *regs, long nr) {
-  struct thread *thread = current_thread();
-  struct syscall_thread *own;
+  struct thread *thread;
   __u64 now;
 
-  if (!thread || !syscall_is_wanted(nr)) return 0;
+  if (!syscall_is_wanted(nr)) return 0;
+  thread = current_thread_seated();
+  if (!thread) return 0;
   now = bpf_ktime_get_ns();
-  own = bpf_task_storage_get(&syscall_threads, bpf_get_current_task_btf(), NULL,
-                             BPF_LOCAL_STORAGE_GET_F_CREATE);
-  if (own) {
-    own->entry_ns = now;
-    own->nr = nr;
-    own->pending = 1;
-  }
+  thread->call_nr = nr;
+  thread->call_ns = now;
   if (!syscall_summary)
     syscall_emit(thread, nr, SYSCALL_ENTRY, PT_REGS_PARM1_SYSCALL(regs), now, 0);
   return 0;
 }
 
+/* A return is reported only after its entry: a child's return from fork, and the call a thread was
+ * in when it was found, have none. */
 SEC("tp_btf/sys_exit")
 int BPF_PROG(syscall_return, struct pt_regs *regs, long result) {
   struct thread *thread = current_thread();
-  struct syscall_thread *own;
-  __u64 now;
+  __u64 now, took;
 
-  if (!thread) return 0;
-  own = bpf_task_storage_get(&syscall_threads, bpf_get_current_task_btf(), NULL, 0);
-  if (!own || !own->pending) return 0;
-  own->pending = 0;
+  if (!thread || !thread->call_ns) return 0;
   now = bpf_ktime_get_ns();
+  took = now - thread->call_ns;
+  thread->call_ns = 0;
   if (syscall_summary)
-    syscall_add(thread->process, own->nr, result, now - own->entry_ns);
+    syscall_add(thread->process, thread->call_nr, result, took);
   else
-    syscall_emit(thread, own->nr, SYSCALL_RETURN, result, now, now - own->entry_ns);
+    syscall_emit(thread, thread->call_nr, SYSCALL_RETURN, result, now, took);
   return 0;
 }

@@ -46,7 +46,7 @@ export default defineModule<Options>({
     options.mode === "summary" ? summaryColumns : eventColumns(new SyscallNames()),
   bpf: (options) => ({
     programs: ["syscall_enter", "syscall_return"],
-    maps: ["syscall_threads", "syscall_totals"],
+    maps: ["syscall_totals", "syscall_cell_keys", "syscall_cell_totals"],
     ...(options?.mode === "summary" ? {} : { stream: "syscall_stream" }),
   }),
   needs: () => [

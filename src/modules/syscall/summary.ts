@@ -1,7 +1,6 @@
 /**
  * syscall_mode "summary": per tick, process and call, aggregated in the kernel.
  */
-import type { BpfMap } from "libbpf-ts";
 import {
   type Column,
   type Context,
@@ -11,6 +10,7 @@ import {
   type Tick,
 } from "../../core/module.js";
 import type { SyscallNames } from "./names.js";
+import { empty, longestNs, Totals } from "./totals.js";
 
 const us = { type: "number", unit: "µs" } as const;
 
@@ -26,20 +26,6 @@ export const summaryColumns = [
   { name: "P99", ...us, description: "duration, 99th percentile, within 12.5 %" },
   { name: "MAX", ...us, description: "longest duration" },
 ] as const satisfies readonly Column[];
-
-interface SyscallKey {
-  readonly process: number;
-  readonly nr: number;
-}
-
-interface SyscallTotal {
-  readonly calls: number;
-  readonly errors: number;
-  readonly total_ns: number;
-  readonly max_ns: number;
-  readonly tick: number;
-  readonly buckets: readonly number[];
-}
 
 /** Middle of a bucket in ns; the inverse of syscall_bucket() in syscall.bpf.c. */
 export function bucketNs(bucket: number): number {
@@ -60,26 +46,28 @@ export function percentileNs(buckets: readonly number[], share: number): number 
   return 0;
 }
 
-const empty: SyscallTotal = { calls: 0, errors: 0, total_ns: 0, max_ns: 0, tick: 0, buckets: [] };
-
 export function startSummary(context: Context, names: SyscallNames, stop: () => void): Sampler {
-  const map = context.object.map("syscall_totals") as unknown as BpfMap<SyscallKey, SyscallTotal>;
+  const totals = new Totals(context);
   const lost = context.object.variable<number>("syscall_lost");
   const lostBefore = lost.get();
   const tickNumber = context.object.variable<number>("syscall_tick");
-  const id = (key: SyscallKey): number => key.process * 2 ** 16 + key.nr;
-  let before = new Map(map.entries().map(([key, total]) => [id(key), total]));
+  let before = totals.read();
 
   function* sample(tick: Tick): Iterable<RowOf<typeof summaryColumns>> {
     const processes = new Map(tick.processes.map((process) => [process.id, process]));
     const tickNow = tickNumber.get();
     tickNumber.set(tickNow + 1); // from here on a longest duration belongs to the next row
-    const now = map.entries();
+    const now = totals.read();
     for (const [key, total] of now) {
-      const process = processes.get(key.process);
-      const then = before.get(id(key)) ?? empty;
+      const process = processes.get(Math.floor(key / 2 ** 16));
+      if (!process) {
+        now.delete(key); // born after the processes were read: all of it is for its first row
+        continue;
+      }
+      const then = before.get(key) ?? empty;
       const calls = total.calls - then.calls;
-      if (!process || calls === 0) continue;
+      if (calls === 0) continue;
+      const nr = key % 2 ** 16;
       const buckets = total.buckets.map((count, index) => count - (then.buckets[index] ?? 0));
       const took = (total.total_ns - then.total_ns) / 1e3;
       const { Ticks, PID, COMM } = tick.identify(process);
@@ -87,19 +75,19 @@ export function startSummary(context: Context, names: SyscallNames, stop: () => 
         Ticks,
         PID,
         COMM,
-        SYSCALL_ID: key.nr,
-        SYSCALL: names.name(key.nr),
+        SYSCALL_ID: nr,
+        SYSCALL: names.name(nr),
         CALLS: calls,
         ERRORS: total.errors - then.errors,
         TOTAL: took,
         MEAN: took / calls,
         P50: percentileNs(buckets, 0.5) / 1e3,
         P99: percentileNs(buckets, 0.99) / 1e3,
-        // Calls that returned while the map was being read have begun the next tick's maximum.
-        MAX: Math.max(total.max_ns / 1e3, took / calls),
+        // What returned while the totals were being read counts here; its length is the next tick's.
+        MAX: Math.min(took, Math.max(longestNs(total, tickNow) / 1e3, took / calls)),
       };
     }
-    before = new Map(now.map(([key, total]) => [id(key), total]));
+    before = now;
   }
 
   return {
@@ -107,8 +95,7 @@ export function startSummary(context: Context, names: SyscallNames, stop: () => 
     backend: "bpf summary",
     sample,
     forget: (ended) => {
-      const gone = new Set(ended.map((process) => process.id));
-      map.deleteMany(map.entries().map(([key]) => key).filter((key) => gone.has(key.process)));
+      totals.forget(new Set(ended.map((process) => process.id)));
     },
     lost: () => lost.get() - lostBefore,
     stop,
