@@ -323,6 +323,26 @@ test("network: TCP over loopback, both ends in the tree", async (t) => {
     }
 });
 
+test("network: processes that are born while the tables are read keep their first bytes", async (t) => {
+  // Each child sends one datagram and is gone; ticks come so often that many of them are born in the middle of one.
+  const children = 1000;
+  const script = `
+import os, socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(("127.0.0.1", 0))
+for i in range(${children}):
+    if os.fork() == 0:
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(bytes(1000), server.getsockname())
+        os._exit(0)
+    os.wait()`;
+  const run = new Run(t, { config: { ...config, snoop_cpu: "bpf", snoop_mem: "bpf", interval: 0.002 }, command: ["python3", "-c", script] });
+  await run.quietly();
+  const table = run.table("network.csv");
+  const seen = bytes(table);
+  const datagram = 1000 + 8 + 20; // UDP and IP headers; the loopback has none of its own
+  // Cells have three decimals of a KB.
+  for (const each of [seen.tx, seen.rx]) assert.ok(Math.abs(each - children * datagram) < table.rows.length, JSON.stringify(seen));
+});
+
 test("network: a silent tree has no bytes", async (t) => {
   const { near, far } = await twoHosts(t);
   const folder = scratch(t);

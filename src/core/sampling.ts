@@ -72,13 +72,22 @@ export class Totals<Field extends string> {
   constructor(object: LoadedObject, map: string, struct: string, fields: readonly Field[]) {
     this.#fields = fields;
     this.#counters = new Counters(object, map, struct, fields);
-    this.take(); // what is there now belongs to an earlier time the module was on
+    this.#take(() => true); // what is there now belongs to an earlier time the module was on
   }
 
-  /** By process; one that added nothing is not in it. */
-  take(): Map<number, Readonly<Record<Field, number>>> {
+  /**
+   * By process; one that added nothing is not in it. Those born since the tick's list was made wait for the
+   * next one, which has them.
+   */
+  take(processes: readonly Process[]): Map<number, Readonly<Record<Field, number>>> {
+    const listed = new Set(processes.map((process) => process.id));
+    return this.#take((process) => listed.has(process));
+  }
+
+  #take(wanted: (process: number) => boolean): Map<number, Readonly<Record<Field, number>>> {
     const changes = new Map<number, Readonly<Record<Field, number>>>();
     this.#counters.read((process, now) => {
+      if (!wanted(process)) return;
       const before = this.#before.get(process);
       if (before === undefined) this.#before.set(process, Float64Array.from(now));
       const change = {} as Record<Field, number>;

@@ -57,7 +57,7 @@ export default defineModule<null>({
     }
 
     function* sample(tick: Tick): Iterable<RowOf<typeof columns>> {
-      const changes = totals.take();
+      const changes = totals.take(tick.processes);
       for (const process of tick.processes) {
         const change = changes.get(process.id);
         const { Ticks, PID, COMM } = tick.identify(process);

@@ -40,7 +40,7 @@ export function startBpf(context: Context): Sampler {
   };
 
   function* sample(tick: Tick): Iterable<CpuRow> {
-    const changes = totals.take();
+    const changes = totals.take(tick.processes);
     for (const process of tick.processes) {
       const change = changes.get(process.id) ?? none;
       // A running thread's account is as old as the last scheduler tick, so one reading may hold up to
