@@ -92,8 +92,6 @@ export interface Sampler {
 export interface Stream {
   readonly kind: "stream";
   readonly backend: string;
-  /** C type of the record, e.g. "struct syscall_event"; it begins with a `struct event` called `event`. */
-  readonly record: string;
   /** Events that never became a record, since the start. */
   lost?(): number;
   stop(): void;
@@ -108,12 +106,19 @@ export interface Need {
   readonly reason: string;
 }
 
+export interface StreamParts {
+  /** `const volatile` variable that holds the stream's number. */
+  readonly number: string;
+  /** C type of the record, e.g. "struct syscall_event"; it begins with a `struct event`. */
+  readonly record: string;
+}
+
 /** BPF the module uses: names in the shared object. */
 export interface BpfParts {
   readonly programs: readonly string[];
   readonly maps: readonly string[];
-  /** `const volatile` variable that holds the number of the module's stream, for one that streams. */
-  readonly stream?: string;
+  /** Of a module that streams. */
+  readonly stream?: StreamParts;
 }
 
 /** A facility several modules use at once. */

@@ -83,23 +83,19 @@ export class ModuleRun {
 
   async start(context: Context, processes: () => readonly Process[]): Promise<void> {
     const { options } = this.request;
-    const streams = this.module.bpf(options).stream !== undefined;
-    if (streams) this.#streams.prepare(this.#number);
-    try {
-      const work = await this.module.start(context, options);
-      this.#work = work;
-      this.record.backend = work.backend;
-      if (work.kind === "stream") {
-        const columns = this.module.columns(options);
-        const { file } = this.#outputs;
-        this.#streams.add(this.#number, work.record, columns, processes(), file);
-      }
-    } finally {
-      if (streams && this.#work?.kind !== "stream") this.#streams.remove(this.#number);
+    const { stream, programs } = this.module.bpf(options);
+    if (stream) {
+      const columns = this.module.columns(options);
+      this.#streams.add(this.#number, stream.record, columns, this.#outputs.file, processes);
     }
-    this.#programs = this.module
-      .bpf(options)
-      .programs.filter((name) => context.object.hasProgram(name))
+    try {
+      this.#work = await this.module.start(context, options);
+    } finally {
+      if (stream && !this.#work) this.#streams.remove(this.#number);
+    }
+    this.record.backend = this.#work.backend;
+    this.#programs = programs
+      .filter((name) => context.object.hasProgram(name))
       .map((name) => context.object.program(name));
   }
 

@@ -108,7 +108,7 @@ export function loadObject(
     event_wake_bytes: wakeBytes(ringBytes(config.ringKib, onlineCpus().length)),
   };
   for (const [module, number] of numbers) {
-    const variable = module.bpf(undefined).stream; // whatever the options are now
+    const variable = module.bpf(undefined).stream?.number; // whatever the options are now
     if (variable !== undefined) constants[variable] = number;
   }
   const sizes = new Map([["event_rings", kernel.possibleCpus()]]);

@@ -51,10 +51,20 @@ export class Streams {
     this.#losses = bpf.object.map("stream_losses") as unknown as BpfMap<LossKey, number>;
   }
 
-  /** To be called before the programs of a stream are attached: from now on names are recorded. */
-  prepare(number: number): void {
+  /**
+   * Writes the stream's records to the file from now on. To be called before its programs are attached.
+   * `processes` are those there are by now; of others and of their new names records tell.
+   */
+  add(
+    number: number,
+    record: string,
+    columns: readonly Column[],
+    file: CsvFile,
+    processes: () => readonly Process[],
+  ): void {
+    const { object } = this.#bpf;
+    const table = new EventTable(object.btf, record, protocol.header, cellsOf(columns), unixOffsetNs);
     if (!this.#made) {
-      const { object } = this.#bpf;
       this.#writer.readEvents({
         rings: object.map("event_rings"),
         cpus: onlineCpus(),
@@ -65,22 +75,10 @@ export class Streams {
       });
       this.#made = true;
     }
+    this.#writer.bind(number, table, file);
     this.#running.add(number);
     this.#announce();
-  }
-
-  /** Writes the stream's records to the file from now on. `processes` are those there are by now. */
-  add(
-    number: number,
-    record: string,
-    columns: readonly Column[],
-    processes: readonly Process[],
-    file: CsvFile,
-  ): void {
-    for (const { id, pid, comm } of processes) this.#writer.introduce(id, pid, comm);
-    const { btf } = this.#bpf.object;
-    const table = new EventTable(btf, record, protocol.header, cellsOf(columns), unixOffsetNs);
-    this.#writer.bind(number, table, file);
+    for (const { id, pid, comm } of processes()) this.#writer.introduce(id, pid, comm);
   }
 
   moveTo(number: number, file: CsvFile): void {
@@ -96,7 +94,7 @@ export class Streams {
     await this.#writer.sync();
   }
 
-  /** After {@link finish}, and when the stream was prepared in vain. */
+  /** After {@link finish}, and when its programs could not be attached. */
   remove(number: number): void {
     this.#running.delete(number);
     this.#announce();

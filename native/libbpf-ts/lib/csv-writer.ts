@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
+import type { BtfType } from "./btf.js";
 import { failure } from "./errors.js";
 import { bindConditions } from "./event-cell.js";
 import type { EventTable } from "./event-table.js";
+import { findField } from "./event-path.js";
 import { nativeMap, type BpfMap } from "./map.js";
 import {
   native,
@@ -62,6 +64,19 @@ export interface CsvFileOptions {
 /** Running totals of a file and of those that followed it. */
 export type CsvFileFigures = NativeFileFigures;
 
+/** Where a field is that has to be as the protocol says, in bytes. */
+function offsetOf(btf: ObjectBtf, record: string, path: string, wanted: number | "text"): number {
+  const { offset, type } = findField(btf.type(record), path);
+  const fits = wanted === "text" ? isText(type) : type.kind === "int" && type.size === wanted;
+  if (fits) return offset;
+  const reason = wanted === "text" ? "is no char array" : `is no integer of ${String(wanted)} bytes`;
+  throw failure("read events", `${record}.${path}`, "EINVAL", `it ${reason}`);
+}
+
+function isText(type: BtfType): boolean {
+  return type.kind === "array" && type.element.kind === "int" && type.element.size === 1;
+}
+
 /** A file the writer's thread writes: whole lines only. */
 export class CsvFile {
   /** @internal */
@@ -119,31 +134,28 @@ export class CsvWriter {
   }
 
   /**
-   * Makes the rings and reads them from now on.
-   * @throws BpfError (ENOMEM, EINVAL) when a ring of that size cannot be made
+   * Makes the rings and reads them from now on. Once: a writer reads the rings of one object.
+   * @throws BpfError (ENOMEM, EINVAL) when a ring of that size cannot be made, and when the protocol is
+   * not that of the object (ENOENT, EINVAL); there are no rings then
    */
   readEvents({ rings, cpus, bytesPerCpu, btf, protocol, sources }: EventRings): void {
-    const { header, identity, loss } = protocol;
-    const at = (record: string, ...names: string[]): number[] => {
-      const { fields } = btf.decoder(record);
-      return names.map((name) => {
-        const field = fields.find((each) => each.name === name);
-        if (!field) throw failure("read events", `${record}.${name}`, "ENOENT", "no such field");
-        return field.bitOffset / 8;
-      });
-    };
-    const name = btf.decoder(identity.record).fields.find((each) => each.name === identity.name);
+    const { header, identity, loss, sources: known } = protocol;
     this.#native.readEvents(
       nativeMap(rings),
       cpus,
       bytesPerCpu,
       Uint32Array.from([
-        ...at(header.record, header.stream, header.source, header.time),
-        ...at(identity.record, identity.pid, identity.name),
-        (name?.bitSize ?? 0) / 8,
-        ...at(loss.record, loss.of, loss.count),
-        btf.decoder(protocol.sources.record).size,
-        ...at(protocol.sources.record, protocol.sources.pid, protocol.sources.name),
+        offsetOf(btf, header.record, header.stream, 4),
+        offsetOf(btf, header.record, header.source, 4),
+        offsetOf(btf, header.record, header.time, 8),
+        offsetOf(btf, identity.record, identity.pid, 4),
+        offsetOf(btf, identity.record, identity.name, "text"),
+        findField(btf.type(identity.record), identity.name).type.size,
+        offsetOf(btf, loss.record, loss.of, 4),
+        offsetOf(btf, loss.record, loss.count, 8),
+        btf.type(known.record).size,
+        offsetOf(btf, known.record, known.pid, 4),
+        offsetOf(btf, known.record, known.name, "text"),
       ]),
       nativeMap(sources),
     );
@@ -227,7 +239,10 @@ export class CsvWriter {
     return tap;
   }
 
-  /** Writes what it has been given and ends the thread. Closing twice is fine. */
+  /**
+   * Writes what it has been given, and what is in the rings, and ends the thread. Closing twice is fine.
+   * A process or worker that comes to its end does it by itself, process.exit() in the main thread does not.
+   */
   close(): void {
     this.#closed = true;
     this.#native.close();

@@ -194,7 +194,7 @@ export interface NativeFileFigures {
   eventsLost: number;
   bytes: number;
   files: number;
-  /** errno of the last write; 0 when it went well; EAGAIN: a pipe's reader is slow. */
+  /** errno of the last write that failed, 0 when none has; EAGAIN: a pipe's reader is slow. */
   problem: number;
 }
 

@@ -74,7 +74,16 @@ void FileWrap::Init(Napi::Env env) {
   Environment::Of(env).file_constructor = Napi::Persistent(constructor);
 }
 
+Napi::Value FileWrap::New(Napi::Env env, Seed seed) {
+  return Environment::Of(env).file_constructor.New({Napi::External<Seed>::New(env, &seed)});
+}
+
 FileWrap::FileWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<FileWrap>(info) {
+  if (!info[0].IsExternal()) {
+    WrongArgument(info, 0, "made by a CSV writer");
+    return;
+  }
+  seed_ = *info[0].As<Napi::External<Seed>>().Data();
   info.This().As<Napi::Object>().TypeTag(&kTag);
 }
 
@@ -83,17 +92,17 @@ Napi::Value FileWrap::Append(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   std::string lines;
   uint64_t rows = 0;
-  if (core_->closed()) {
+  if (seed_.core->closed()) {
     ThrowClosed(env, "append", "CSV file");
     return env.Undefined();
   }
   if (!Read(info, 0, &lines) || !Read(info, 1, &rows)) return env.Undefined();
-  if (handle_->queued.load() + lines.size() > kMaxQueued) {
-    handle_->refused += rows;
+  if (seed_.handle->queued.load() + lines.size() > kMaxQueued) {
+    seed_.handle->refused += rows;
     return env.Undefined();
   }
-  handle_->queued += lines.size();
-  core_->writer().Post([handle = handle_, lines = std::move(lines), rows](CsvWriter&) {
+  seed_.handle->queued += lines.size();
+  seed_.core->writer().Post([handle = seed_.handle, lines = std::move(lines), rows](CsvWriter&) {
     handle->file.Append(lines, rows);
     handle->queued -= lines.size();
   });
@@ -103,14 +112,14 @@ Napi::Value FileWrap::Append(const Napi::CallbackInfo& info) {
 // figures() => { rows, events, rowsLost, eventsLost, bytes, files, problem: errno }
 Napi::Value FileWrap::Figures(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  CsvFile::Figures figures = handle_->file.figures();
+  CsvFile::Figures figures = seed_.handle->file.figures();
   Napi::Object object = Napi::Object::New(env);
   auto set = [&](const char* name, uint64_t value) {
     object.Set(name, Napi::Number::New(env, static_cast<double>(value)));
   };
   set("rows", figures.rows);
   set("events", figures.events);
-  set("rowsLost", figures.rows_lost + handle_->refused.load());
+  set("rowsLost", figures.rows_lost + seed_.handle->refused.load());
   set("eventsLost", figures.events_lost);
   set("bytes", figures.bytes);
   set("files", figures.files);
@@ -121,8 +130,8 @@ Napi::Value FileWrap::Figures(const Napi::CallbackInfo& info) {
 // close(timeoutMs): what a pipe's reader does not take by then is lost
 Napi::Value FileWrap::CloseFile(const Napi::CallbackInfo& info) {
   int32_t timeout_ms = 0;
-  if (core_->closed() || !Read(info, 0, &timeout_ms)) return info.Env().Undefined();
-  core_->writer().Post(
+  if (seed_.core->closed() || !Read(info, 0, &timeout_ms)) return info.Env().Undefined();
+  seed_.core->writer().Post(
       [file = file(), timeout_ms](CsvWriter& writer) { writer.CloseFile(file, timeout_ms); });
   return info.Env().Undefined();
 }
@@ -134,12 +143,22 @@ void TapWrap::Init(Napi::Env env) {
   Environment::Of(env).tap_constructor = Napi::Persistent(constructor);
 }
 
-TapWrap::TapWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<TapWrap>(info) {}
+Napi::Value TapWrap::New(Napi::Env env, Seed seed) {
+  return Environment::Of(env).tap_constructor.New({Napi::External<Seed>::New(env, &seed)});
+}
+
+TapWrap::TapWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<TapWrap>(info) {
+  if (!info[0].IsExternal()) {
+    WrongArgument(info, 0, "made by a CSV writer");
+    return;
+  }
+  seed_ = *info[0].As<Napi::External<Seed>>().Data();
+}
 
 // take() => { bytes: Buffer, skipped }
 Napi::Value TapWrap::Take(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  EventTap::Taken taken = tap_->Take();
+  EventTap::Taken taken = seed_.tap->Take();
   Napi::Object object = Napi::Object::New(env);
   object.Set("bytes", Napi::Buffer<uint8_t>::Copy(env, taken.bytes.data(), taken.bytes.size()));
   object.Set("skipped", Napi::Number::New(env, static_cast<double>(taken.skipped)));
@@ -147,8 +166,9 @@ Napi::Value TapWrap::Take(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value TapWrap::CloseTap(const Napi::CallbackInfo& info) {
-  if (core_->closed()) return info.Env().Undefined();
-  core_->writer().Post([table = table_, tap = tap_](CsvWriter&) { table->RemoveTap(tap.get()); });
+  if (seed_.core->closed()) return info.Env().Undefined();
+  seed_.core->writer().Post(
+      [table = seed_.table, tap = seed_.tap](CsvWriter&) { table->RemoveTap(tap.get()); });
   return info.Env().Undefined();
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "csv_writer.h"
 
-#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -17,7 +16,11 @@ namespace {
 
 // Records below the rings' wake-up threshold, and rows below a block, wait no longer than this.
 constexpr int kIdleMs = 100;
+// How often the reader of a pipe that is being closed is asked.
+constexpr int kClosingMs = 5;
 constexpr uint64_t kMs = 1000000;
+// Of the time in which the rings were last found filling.
+constexpr uint64_t kCalmMs = 1000;
 constexpr int kNice = -20;
 // bpf_ktime_get_ns() may lag behind the clock read here by the length of its update.
 constexpr uint64_t kClockSlackNs = 1000;
@@ -81,20 +84,16 @@ void CsvWriter::Stop() {
 }
 
 void CsvWriter::Run() {
-  // It needs little, and at once: a ring that runs full loses events. Without the right to, as it
-  // is.
-  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kNice);
   while (RunCommands()) {
     Pass(Now() - kClockSlackNs);
-    if (Now() - flushed_ns_ >= kIdleMs * kMs) {
-      for (const auto& file : files_) {
-        if (!file->compressed()) file->Flush();
-      }
-      flushed_ns_ = Now();
-    }
+    Hurry();
+    if (Now() - flushed_ns_ >= kIdleMs * kMs) FlushFiles(false);
+    CloseFiles(false);
     Wait();
   }
-  while (!files_.empty()) CloseFile(files_.back(), 0);
+  Drain();
+  Flush();
+  CloseFiles(true);
 }
 
 bool CsvWriter::RunCommands() {
@@ -110,10 +109,16 @@ bool CsvWriter::RunCommands() {
 
 // Until the rings' threshold, a command or the time.
 void CsvWriter::Wait() {
-  bool idle = rings_.rings().empty() && std::all_of(files_.begin(), files_.end(),
-                                                    [](const auto& file) { return file->empty(); });
+  int timeout_ms = rings_.rings().empty() ? -1 : kIdleMs;
+  for (const OpenFile& each : files_) {
+    if (each.close_ns != kOpen) {
+      timeout_ms = kClosingMs;
+      break;
+    }
+    if (!each.file->empty()) timeout_ms = kIdleMs;
+  }
   epoll_event events[8];
-  epoll_wait(epoll_.get(), events, 8, idle ? -1 : kIdleMs);
+  epoll_wait(epoll_.get(), events, 8, timeout_ms);
   uint64_t woken = 0;
   ssize_t got = read(wake_.get(), &woken, sizeof woken);
   (void)got;
@@ -125,15 +130,36 @@ bool CsvWriter::Pass(uint64_t horizon_ns) {
   });
 }
 
+// Who falls behind loses events, so then we ask for more of the CPU. Not always: the priorities of
+// its process group are for a watched program to see, and we may be in it. Without the right to, as
+// it is.
+void CsvWriter::Hurry() {
+  uint64_t now = Now();
+  if (rings_.TakeCrowded()) crowded_ns_ = now;
+  bool behind = crowded_ns_ != 0 && now - crowded_ns_ < kCalmMs * kMs;
+  if (behind == hurried_) return;
+  hurried_ = behind;
+  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), behind ? kNice : 0);
+}
+
 void CsvWriter::Drain() {
   uint64_t horizon = Now();
+  while (Now() < horizon + kClockSlackNs) {
+  }
   // A program that is being preempted holds a record open; it goes on as soon as it is let.
-  while (!Pass(horizon)) sched_yield();
+  while (!Pass(horizon)) usleep(50);
 }
 
 void CsvWriter::Flush() {
   dispatch_.Settle(Now());
-  for (const auto& file : files_) file->Flush();
+  FlushFiles(true);
+  dispatch_.Collect();
+}
+
+void CsvWriter::FlushFiles(bool compressed) {
+  for (const OpenFile& each : files_) {
+    if (compressed || !each.file->compressed()) each.file->Flush();
+  }
   flushed_ns_ = Now();
 }
 
@@ -153,9 +179,50 @@ void CsvWriter::SetLayout(const EventLayout& layout, Fd sources) {
 }
 
 void CsvWriter::CloseFile(const std::shared_ptr<CsvFile>& file, int timeout_ms) {
-  std::shared_ptr<CsvFile> kept = file;  // the argument may be an element of the vector
-  files_.erase(std::remove(files_.begin(), files_.end(), kept), files_.end());
-  kept->Close(timeout_ms);
+  for (OpenFile& each : files_) {
+    if (each.file != file) continue;
+    each.close_ns = Now() + static_cast<uint64_t>(std::max(timeout_ms, 0)) * kMs;
+    file->Flush();
+  }
+  CloseFiles(false);
+}
+
+// Those whose time has come, or that have nothing left to write.
+void CsvWriter::CloseFiles(bool all) {
+  auto closed = [this, all](const OpenFile& each) {
+    bool closing = each.close_ns != kOpen;
+    if (!closing && !all) return false;
+    uint64_t now = Now();
+    int left_ms =
+        closing && each.close_ns > now ? static_cast<int>((each.close_ns - now) / kMs) : 0;
+    if (!all && left_ms > 0) {
+      each.file->Flush();
+      dispatch_.Settle(now);  // there is room again for what is owed
+      each.file->Flush();
+      if (!each.file->empty()) return false;
+    }
+    each.file->Close(left_ms);
+    dispatch_.Closed(each.file);
+    return true;
+  };
+  files_.erase(std::remove_if(files_.begin(), files_.end(), closed), files_.end());
+  if (closing()) return;
+  for (const auto& done : std::exchange(synced_, {})) done();
+}
+
+bool CsvWriter::closing() const {
+  return std::any_of(files_.begin(), files_.end(),
+                     [](const OpenFile& each) { return each.close_ns != kOpen; });
+}
+
+void CsvWriter::Sync(std::function<void()> done) {
+  Drain();
+  Flush();
+  if (closing()) {
+    synced_.push_back(std::move(done));
+  } else {
+    done();
+  }
 }
 
 }  // namespace libbpf_ts

@@ -28,7 +28,8 @@ class CsvWriter {
   ~CsvWriter() { Stop(); }
 
   Failure Start();
-  void Stop();  // runs what was posted, then joins the thread; idempotent
+  // Runs what was posted, takes what is in the rings, then joins the thread; idempotent.
+  void Stop();
 
   // Any thread: runs on the writer's, in the order posted, between two passes over the rings.
   void Post(Command command);
@@ -37,24 +38,42 @@ class CsvWriter {
   EventDispatch& dispatch() { return dispatch_; }
   void AddRing(RingMemory&& ring);
   void SetLayout(const EventLayout& layout, Fd sources);
-  void AddFile(std::shared_ptr<CsvFile> file) { files_.push_back(std::move(file)); }
+  void AddFile(std::shared_ptr<CsvFile> file) { files_.push_back({std::move(file)}); }
+  // A pipe's reader may take the rest for so long; the rings do not wait for it.
   void CloseFile(const std::shared_ptr<CsvFile>& file, int timeout_ms);
   // Takes everything stamped before this call, waiting for what is still being written.
   void Drain();
+  // What could not be written is then in the tables' losses.
   void Flush();
+  // Calls back when everything up to now is in the files or counted as lost, what a pipe that is
+  // being closed still holds included.
+  void Sync(std::function<void()> done);
 
   static uint64_t Now();  // CLOCK_MONOTONIC ns
 
  private:
+  static constexpr uint64_t kOpen = UINT64_MAX;
+  struct OpenFile {
+    std::shared_ptr<CsvFile> file;
+    uint64_t close_ns = kOpen;  // when it is closed, whatever its reader has taken by then
+  };
+
   void Run();
   bool RunCommands();
   void Wait();
   bool Pass(uint64_t horizon_ns);
+  void Hurry();
+  void FlushFiles(bool compressed);
+  void CloseFiles(bool all);
+  bool closing() const;
 
   RingMerge rings_;
   EventDispatch dispatch_;
-  std::vector<std::shared_ptr<CsvFile>> files_;
+  std::vector<OpenFile> files_;
+  std::vector<std::function<void()>> synced_;  // waiting for pipes to be closed
   uint64_t flushed_ns_ = 0;
+  uint64_t crowded_ns_ = 0;  // when a ring was last found filling
+  bool hurried_ = false;
 
   pthread_t thread_{};
   bool running_ = false;

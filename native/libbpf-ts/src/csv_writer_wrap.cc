@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "csv_writer_wrap.h"
 
-#include <bpf/bpf.h>
 #include <fcntl.h>
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
 #include "arguments.h"
 #include "environment.h"
 #include "event_spec.h"
-#include "map_wrap.h"
 #include "table_wrap.h"
 
 namespace libbpf_ts {
@@ -16,47 +14,9 @@ namespace {
 
 enum Told : uint32_t { kSynced = 0, kTapReadable = 1 };
 
-constexpr uint32_t kLayoutNumbers = 11;
-
 // Programs that were running when they were detached have ended: synchronize_rcu() by another name.
 void AwaitPrograms() {
   if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0) usleep(50000);  // nohz_full
-}
-
-bool ReadLayout(const Napi::CallbackInfo& info, size_t index, EventLayout* out) {
-  if (!info[index].IsTypedArray() ||
-      info[index].As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array ||
-      info[index].As<Napi::TypedArray>().ElementLength() != kLayoutNumbers) {
-    return WrongArgument(info, index, "the layout as a Uint32Array");
-  }
-  Napi::Uint32Array numbers = info[index].As<Napi::Uint32Array>();
-  uint32_t* fields[kLayoutNumbers] = {
-      &out->stream,       &out->source,        &out->time,
-      &out->identity_pid, &out->identity_name, &out->identity_name_size,
-      &out->loss_of,      &out->loss_count,    &out->value_size,
-      &out->value_pid,    &out->value_name,
-  };
-  for (uint32_t field = 0; field < kLayoutNumbers; field++) *fields[field] = numbers[field];
-  constexpr uint32_t kLimit = 1 << 20;
-  for (uint32_t* field : fields) {
-    if (*field > kLimit) return WrongArgument(info, index, "a layout within reason");
-  }
-  bool inside = uint64_t{out->value_pid} + 4 <= out->value_size &&
-                out->value_name + out->identity_name_size <= out->value_size;
-  return inside || WrongArgument(info, index, "a layout whose fields lie in the value");
-}
-
-// One ring for a CPU, put where the programs look for it.
-Failure MakeRing(const MapWrap& rings, uint32_t cpu, uint32_t bytes, RingMemory* ring) {
-  Fd fd(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "event_ring", 0, 0, bytes, nullptr));
-  if (!fd.valid()) return Fail(errno, "create ring buffer", rings.name());
-  Failure failure = ring->Map(fd.get(), bytes, RingMerge::kMaxRecord, rings.name());
-  if (failure) return failure;
-  int inner = fd.get();
-  if (bpf_map_update_elem(rings.shape().fd, &cpu, &inner, BPF_ANY) != 0) {
-    return Fail(errno, "install ring buffer", rings.name());
-  }
-  return {};
 }
 
 }  // namespace
@@ -112,52 +72,6 @@ bool WriterWrap::ReadBound(const Napi::CallbackInfo& info, size_t index, uint32_
   return tables_[*stream] || WrongArgument(info, index, "a stream that is bound");
 }
 
-// readEvents(rings: NativeMap, cpus: number[], bytes, layout: Uint32Array, sources: NativeMap)
-Napi::Value WriterWrap::ReadEvents(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  MapWrap *rings = nullptr, *sources = nullptr;
-  uint32_t bytes = 0;
-  EventLayout layout;
-  if (!Usable(info, "read events") || !ReadInstance(info, 0, &rings) ||
-      !rings->Usable(env, "read events")) {
-    return env.Undefined();
-  }
-  if (!info[1].IsArray()) {
-    WrongArgument(info, 1, "an array of CPUs");
-    return env.Undefined();
-  }
-  if (!Read(info, 2, &bytes) || !ReadLayout(info, 3, &layout) || !ReadInstance(info, 4, &sources) ||
-      !sources->Usable(env, "read events")) {
-    return env.Undefined();
-  }
-  if (sources->shape().key_size != 4 || sources->shape().value_bytes != layout.value_size) {
-    WrongArgument(info, 4, "a map of the sources, as the layout says");
-    return env.Undefined();
-  }
-  auto made = std::make_shared<std::vector<RingMemory>>();
-  Napi::Array cpus = info[1].As<Napi::Array>();
-  for (uint32_t index = 0; index < cpus.Length(); index++) {
-    Napi::Value cpu = cpus.Get(index);
-    if (!cpu.IsNumber()) {
-      WrongArgument(info, 1, "an array of CPUs");
-      return env.Undefined();
-    }
-    RingMemory ring;
-    Failure failure = MakeRing(*rings, cpu.As<Napi::Number>().Uint32Value(), bytes, &ring);
-    if (failure) {
-      Throw(env, failure);
-      return env.Undefined();
-    }
-    made->push_back(std::move(ring));
-  }
-  auto map = std::make_shared<Fd>(fcntl(sources->shape().fd, F_DUPFD_CLOEXEC, 3));
-  core_->writer().Post([made, layout, map](CsvWriter& writer) {
-    writer.SetLayout(layout, std::move(*map));
-    for (RingMemory& ring : *made) writer.AddRing(std::move(ring));
-  });
-  return env.Undefined();
-}
-
 // openFile(fd, folderFd, name, header, maxSize, compression: 0 | 1 | 2) => NativeCsvFile
 Napi::Value WriterWrap::OpenFile(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
@@ -185,11 +99,7 @@ Napi::Value WriterWrap::OpenFile(const Napi::CallbackInfo& info) {
   }
   std::shared_ptr<CsvFile> file(handle, &handle->file);
   core_->writer().Post([file](CsvWriter& writer) { writer.AddFile(file); });
-  Napi::Object object = Environment::Of(env).file_constructor.New({});
-  FileWrap* wrap = FileWrap::Unwrap(object);
-  wrap->core_ = core_;
-  wrap->handle_ = std::move(handle);
-  return object;
+  return FileWrap::New(env, {core_, std::move(handle)});
 }
 
 // bind(stream, table: NativeEventTable, file: NativeCsvFile)
@@ -199,6 +109,10 @@ Napi::Value WriterWrap::Bind(const Napi::CallbackInfo& info) {
   FileWrap* file = nullptr;
   if (!Usable(info, "bind stream") || !ReadStream(info, 0, &stream) ||
       !ReadInstance(info, 1, &table) || !ReadInstance(info, 2, &file)) {
+    return info.Env().Undefined();
+  }
+  if (stream < EventDispatch::kFirst) {
+    WrongArgument(info, 0, "the number of a table's stream");
     return info.Env().Undefined();
   }
   auto bound = std::make_shared<StreamTable>(table->table(), file->file());
@@ -293,9 +207,7 @@ Napi::Value WriterWrap::Sync(const Napi::CallbackInfo& info) {
   WriterCore* core = core_.get();  // joins the thread before it goes away
   core_->writer().Post([core, id, quiesce](CsvWriter& writer) {
     if (quiesce) AwaitPrograms();
-    writer.Drain();
-    writer.Flush();
-    core->Tell(kSynced, id);
+    writer.Sync([core, id] { core->Tell(kSynced, id); });
   });
   return info.Env().Undefined();
 }
@@ -328,16 +240,10 @@ Napi::Value WriterWrap::Tap(const Napi::CallbackInfo& info) {
       !ReadConditions(info[1], &where) || !Read(info, 2, &per_second) || !Read(info, 3, &id)) {
     return env.Undefined();
   }
-  WriterCore* core = core_.get();
-  Napi::Object object = Environment::Of(env).tap_constructor.New({});
-  TapWrap* wrap = TapWrap::Unwrap(object);
-  wrap->core_ = core_;
-  wrap->table_ = tables_[stream];
-  wrap->tap_ = std::make_shared<EventTap>(std::move(where), per_second,
-                                          [core, id] { core->Tell(kTapReadable, id); });
-  core_->writer().Post(
-      [table = wrap->table_, tap = wrap->tap_](CsvWriter&) { table->AddTap(tap); });
-  return object;
+  auto tap = std::make_shared<EventTap>(std::move(where), per_second,
+                                        [core = core_.get(), id] { core->Tell(kTapReadable, id); });
+  core_->writer().Post([table = tables_[stream], tap](CsvWriter&) { table->AddTap(tap); });
+  return TapWrap::New(env, {core_, tables_[stream], tap});
 }
 
 Napi::Value WriterWrap::CloseWriter(const Napi::CallbackInfo& info) {

@@ -46,34 +46,40 @@ class FileWrap : public Napi::ObjectWrap<FileWrap> {
  public:
   static constexpr napi_type_tag kTag = {0x6c696262706674d1, 0xb0a1d2c3e4f50008};
   static constexpr const char* kExpected = "a CSV file";
+  struct Seed {
+    std::shared_ptr<WriterCore> core;
+    std::shared_ptr<FileHandle> handle;
+  };
   static void Init(Napi::Env env);
+  static Napi::Value New(Napi::Env env, Seed seed);
   explicit FileWrap(const Napi::CallbackInfo& info);
 
-  std::shared_ptr<CsvFile> file() const { return {handle_, &handle_->file}; }
+  std::shared_ptr<CsvFile> file() const { return {seed_.handle, &seed_.handle->file}; }
 
  private:
-  friend class WriterWrap;
   Napi::Value Append(const Napi::CallbackInfo& info);
   Napi::Value Figures(const Napi::CallbackInfo& info);
   Napi::Value CloseFile(const Napi::CallbackInfo& info);
 
-  std::shared_ptr<WriterCore> core_;
-  std::shared_ptr<FileHandle> handle_;
+  Seed seed_;
 };
 
 class TapWrap : public Napi::ObjectWrap<TapWrap> {
  public:
+  struct Seed {
+    std::shared_ptr<WriterCore> core;
+    std::shared_ptr<StreamTable> table;
+    std::shared_ptr<EventTap> tap;
+  };
   static void Init(Napi::Env env);
+  static Napi::Value New(Napi::Env env, Seed seed);
   explicit TapWrap(const Napi::CallbackInfo& info);
 
  private:
-  friend class WriterWrap;
   Napi::Value Take(const Napi::CallbackInfo& info);
   Napi::Value CloseTap(const Napi::CallbackInfo& info);
 
-  std::shared_ptr<WriterCore> core_;
-  std::shared_ptr<StreamTable> table_;
-  std::shared_ptr<EventTap> tap_;
+  Seed seed_;
 };
 
 class WriterWrap : public Napi::ObjectWrap<WriterWrap> {
@@ -100,6 +106,7 @@ class WriterWrap : public Napi::ObjectWrap<WriterWrap> {
 
   std::shared_ptr<WriterCore> core_;
   std::array<std::shared_ptr<StreamTable>, EventDispatch::kStreams> tables_;
+  bool reading_ = false;
 };
 
 }  // namespace libbpf_ts

@@ -21,6 +21,9 @@ std::string_view NameAt(const uint8_t* from, size_t size) {
   return {text, strnlen(text, size)};
 }
 
+// False: it had records before anybody could tell who it is.
+bool Known(const Source& source) { return source.pid != 0 || !source.name.empty(); }
+
 }  // namespace
 
 void EventDispatch::SetLayout(const EventLayout& layout, Fd sources) {
@@ -45,7 +48,8 @@ void EventDispatch::Unbind(uint32_t stream) {
 }
 
 void EventDispatch::Suggest(uint32_t id, uint32_t pid, std::string_view name) {
-  if (sources_.find(id) == sources_.end()) Introduce(id, pid, name);
+  auto found = sources_.find(id);
+  if (found == sources_.end() || !Known(*found->second)) Introduce(id, pid, name);
 }
 
 void EventDispatch::Record(const uint8_t* record, uint32_t length) {
@@ -121,6 +125,18 @@ void EventDispatch::End(uint32_t id, uint64_t ns) {
 void EventDispatch::Settle(uint64_t ns) {
   for (const auto& table : tables_) {
     if (table) table->Settle(ns);
+  }
+}
+
+void EventDispatch::Collect() {
+  for (const auto& table : tables_) {
+    if (table) table->Collect();
+  }
+}
+
+void EventDispatch::Closed(const std::shared_ptr<CsvFile>& file) {
+  for (const auto& table : tables_) {
+    if (table) table->Closed(file);
   }
 }
 

@@ -32,19 +32,22 @@ class EventDispatch {
   static constexpr uint32_t kStreams = 16;
   static constexpr uint32_t kIdentity = 0;
   static constexpr uint32_t kLoss = 1;
+  static constexpr uint32_t kFirst = 2;  // of those that are tables
 
   void SetLayout(const EventLayout& layout, Fd sources);
   void Bind(uint32_t stream, std::shared_ptr<StreamTable> table);
   void Unbind(uint32_t stream);
 
   void Record(const uint8_t* record, uint32_t length);
-  // A name from elsewhere: what a record has said of the source is newer.
+  // A name from elsewhere: what a record or the map has said of the source is newer.
   void Suggest(uint32_t id, uint32_t pid, std::string_view name);
   // Lost records that no record in the ring tells of.
   void Lost(uint32_t stream, uint32_t id, uint64_t count, uint64_t ns);
   // Nothing more will come of this source.
   void End(uint32_t id, uint64_t ns);
   void Settle(uint64_t ns);
+  void Collect();
+  void Closed(const std::shared_ptr<CsvFile>& file);
 
  private:
   const std::shared_ptr<const Source>& Find(uint32_t id);

@@ -41,6 +41,7 @@ class RingMemory {
   void Release(unsigned long position) { __atomic_store_n(consumer_, position, __ATOMIC_SEQ_CST); }
 
   int fd() const { return fd_.get(); }
+  size_t size() const { return mask_ + 1; }
 
  private:
   unsigned long* consumer_ = nullptr;        // ours to write

@@ -33,6 +33,8 @@ class RingMerge {
   // Offset of the u64 stamp in every record; shorter records are passed over.
   void set_time_offset(uint32_t offset) { time_offset_ = offset; }
   const std::vector<RingMemory>& rings() const { return rings_; }
+  // Whether a pass since the last call found a ring more than an eighth full.
+  bool TakeCrowded() { return std::exchange(crowded_, false); }
 
   // visit(data, length) for every record stamped up to `horizon_ns`, which the caller has read from
   // the records' clock before this call. False when a record still being written stands in the way:
@@ -42,7 +44,9 @@ class RingMerge {
     heads_.clear();
     bool complete = true;
     for (size_t ring = 0; ring < rings_.size() && complete; ring++) {
-      cursors_[ring].produced = rings_[ring].produced();
+      Cursor& cursor = cursors_[ring];
+      cursor.produced = rings_[ring].produced();
+      crowded_ |= cursor.produced - cursor.position > rings_[ring].size() / kCrowded;
       complete = Seek(ring, horizon_ns);
     }
     while (complete && !heads_.empty()) {
@@ -73,6 +77,8 @@ class RingMerge {
   static constexpr unsigned long kReleaseBytes = 32 << 10;
   // A program takes well below a microsecond from reserving to submitting.
   static constexpr int kBusyLooks = 2000;
+
+  static constexpr size_t kCrowded = 8;
 
   static bool Later(const Head& a, const Head& b) { return a.ns > b.ns; }
 
@@ -139,6 +145,7 @@ class RingMerge {
   std::vector<Cursor> cursors_;
   std::vector<Head> heads_;
   uint32_t time_offset_ = 0;
+  bool crowded_ = false;
 };
 
 }  // namespace libbpf_ts

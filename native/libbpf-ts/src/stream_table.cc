@@ -4,6 +4,16 @@
 #include <algorithm>
 
 namespace libbpf_ts {
+namespace {
+
+// Never destroyed: process.exit() does not wait for the writer's thread.
+const StreamTable::SourcePointer& Nobody() {
+  static const auto& nobody = *new StreamTable::SourcePointer(
+      std::make_shared<const Source>(Source{UINT32_MAX, 0, "", SourceCells(0, "")}));
+  return nobody;
+}
+
+}  // namespace
 
 void StreamTable::Write(const uint8_t* record, uint32_t length, uint64_t ns,
                         const SourcePointer& source) {
@@ -31,11 +41,7 @@ void StreamTable::End(uint64_t ns, const SourcePointer& source) {
 }
 
 void StreamTable::Settle(uint64_t ns) {
-  for (const Portion& portion : file_->TakeLost()) {
-    if (!portion.source) continue;
-    Charge(portion.source, portion.events);
-    Owe(portion.source, portion.events + portion.lost, portion.ended);
-  }
+  Collect();
   while (!untold_.empty() && Tell(ns, &untold_.begin()->second)) untold_.erase(untold_.begin());
 }
 
@@ -55,6 +61,31 @@ bool StreamTable::Tell(uint64_t ns, Owed* owed) {
   return true;
 }
 
+void StreamTable::Collect() {
+  for (const auto& file : earlier_) Collect(file.get());
+  Collect(file_.get());
+}
+
+void StreamTable::Collect(CsvFile* file) {
+  if (!file->has_lost()) return;
+  for (const Portion& portion : file->TakeLost()) {
+    if (!portion.source) continue;
+    Charge(portion.source, portion.events);
+    Owe(portion.source, portion.events + portion.lost, portion.ended);
+  }
+}
+
+void StreamTable::MoveTo(std::shared_ptr<CsvFile> file) {
+  if (file == file_) return;
+  earlier_.erase(std::remove(earlier_.begin(), earlier_.end(), file), earlier_.end());
+  earlier_.push_back(std::exchange(file_, std::move(file)));
+}
+
+void StreamTable::Closed(const std::shared_ptr<CsvFile>& file) {
+  Collect();
+  earlier_.erase(std::remove(earlier_.begin(), earlier_.end(), file), earlier_.end());
+}
+
 void StreamTable::RemoveTap(const EventTap* tap) {
   taps_.erase(std::remove_if(taps_.begin(), taps_.end(),
                              [tap](const auto& other) { return other.get() == tap; }),
@@ -64,18 +95,22 @@ void StreamTable::RemoveTap(const EventTap* tap) {
 void StreamTable::Charge(const SourcePointer& source, uint64_t count) {
   if (count == 0) return;
   std::lock_guard<std::mutex> lock(mutex_);
-  Loss& loss = losses_[source->id];
-  loss.pid = source->pid;
-  loss.name = source->name;
+  bool full = losses_.size() >= kMaxNamed && losses_.count(source->id) == 0;
+  const SourcePointer& named = full ? Nobody() : source;
+  Loss& loss = losses_[named->id];
+  loss.pid = named->pid;
+  loss.name = named->name;
   loss.count += count;
 }
 
 void StreamTable::Owe(const SourcePointer& source, uint64_t lost, bool ended) {
   if (lost == 0 && !ended) return;
-  Owed& owed = untold_[source->id];
-  owed.source = source;
+  bool full = untold_.size() >= kMaxNamed && untold_.count(source->id) == 0;
+  const SourcePointer& named = full ? Nobody() : source;
+  Owed& owed = untold_[named->id];
+  owed.source = named;
   owed.lost += lost;
-  owed.ended |= ended;
+  owed.ended |= ended && !full;
 }
 
 std::vector<StreamTable::Loss> StreamTable::losses() const {

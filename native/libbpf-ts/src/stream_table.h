@@ -25,11 +25,15 @@ class StreamTable {
   void Write(const uint8_t* record, uint32_t length, uint64_t ns, const SourcePointer& source);
   // So many records of this source never reached the ring.
   void Lost(uint64_t ns, const SourcePointer& source, uint64_t count);
-  // The last row of a source.
+  // The last row of a source; later, where the file takes none now.
   void End(uint64_t ns, const SourcePointer& source);
   // Tells what is lost and not yet told, where the file takes it.
   void Settle(uint64_t ns);
-  void MoveTo(std::shared_ptr<CsvFile> file) { file_ = std::move(file); }
+  // Counts what the files could not take, without telling it yet.
+  void Collect();
+  // What the old file still loses is told in the new one.
+  void MoveTo(std::shared_ptr<CsvFile> file);
+  void Closed(const std::shared_ptr<CsvFile>& file);
 
   void AddTap(std::shared_ptr<EventTap> tap) { taps_.push_back(std::move(tap)); }
   void RemoveTap(const EventTap* tap);
@@ -43,21 +47,27 @@ class StreamTable {
   std::vector<Loss> losses() const;
 
  private:
-  void Charge(const SourcePointer& source, uint64_t count);
+  // Sources that are told apart when something is lost; of any more it is nobody's.
+  static constexpr size_t kMaxNamed = 1 << 16;
+
+  // Rows that found no room yet: what is missing, and the last one.
   struct Owed {
     SourcePointer source;
     uint64_t lost = 0;
     bool ended = false;
   };
+
+  void Charge(const SourcePointer& source, uint64_t count);
   void Owe(const SourcePointer& source, uint64_t lost, bool ended);
   bool Tell(uint64_t ns, Owed* owed);
+  void Collect(CsvFile* file);
 
   EventTable table_;
   std::shared_ptr<CsvFile> file_;
+  std::vector<std::shared_ptr<CsvFile>> earlier_;  // not yet closed
   std::vector<std::shared_ptr<EventTap>> taps_;
-  // Rows that found no room yet, by serial number: one tells what is missing of a source.
-  std::map<uint32_t, Owed> untold_;
-  mutable std::mutex mutex_;  // of the figures below
+  std::map<uint32_t, Owed> untold_;  // by serial number
+  mutable std::mutex mutex_;         // of the figures below
   std::map<uint32_t, Loss> losses_;
 };
 

@@ -69,7 +69,7 @@ test("conditions that can never be decided are refused", () => {
 test("records, times and numbers that cannot be are refused", () => {
   const columns = [U8, U8];
   const make = (record: string, time: string): (() => EventTable) => {
-    return () => new EventTable(btf, record, { time }, columns, UNIX);
+    return () => new EventTable(btf, record, { record, time }, columns, UNIX);
   };
   assert.throws(make("struct colums", "time"), /has no struct colums; did you mean struct columns\?/);
   assert.throws(make("my_u32", "time"), /a record is a struct/);

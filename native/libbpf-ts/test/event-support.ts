@@ -24,5 +24,5 @@ export function at(name: string): number {
 }
 
 export function table(columns: readonly EventCells[], unixOffsetNs = UNIX): EventTable {
-  return new EventTable(btf, "struct columns", { time: "time" }, columns, unixOffsetNs);
+  return new EventTable(btf, "struct columns", { record: "struct columns", time: "time" }, columns, unixOffsetNs);
 }

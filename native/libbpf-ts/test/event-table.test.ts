@@ -178,7 +178,7 @@ test("8-byte enums as compilers since clang 16 describe them", () => {
     const members = [member("time", 0, u64), member("kind", 64, kind)];
     const type: BtfType = { kind: "struct", name: "record", size: 16, members };
     const stand = { type: () => type } as unknown as ObjectBtf;
-    return new EventTable(stand, "struct record", { time: "time" }, [{ field: "kind" }, { field: "kind" }], 0n);
+    return new EventTable(stand, "struct record", { record: "struct record", time: "time" }, [{ field: "kind" }, { field: "kind" }], 0n);
   };
   const unsigned = make(false, [
     { name: "TOP", value: (1n << 64n) - 1n },

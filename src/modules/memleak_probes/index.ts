@@ -188,10 +188,10 @@ export default defineModule<Options>({
     };
   },
   columns: columnsOf,
-  bpf: () => ({
+  bpf: (options) => ({
     programs: [...heapParts.programs, "leak_entry", "leak_return", "leak_newtask"],
     maps: [...heapParts.maps, "leak_sites", "leak_threads"],
-    stream: "leak_stream",
+    stream: { number: "leak_stream", record: recordOf(options?.parameters ?? []).record },
   }),
   needs: () => [
     host.mapType("task_storage", "task storage"),
@@ -212,7 +212,6 @@ export default defineModule<Options>({
     return {
       kind: "stream",
       backend: "uprobes",
-      record: recordOf(parameters).record,
       lost: () => unmatched.get() - unmatchedBefore,
       stop: () => {
         detachProbes();

@@ -52,5 +52,5 @@ export function eventColumns(names: SyscallNames): Column[] {
 }
 
 export function eventStream(stop: () => void): Stream {
-  return { kind: "stream", backend: "bpf events", record: "struct syscall_event", stop };
+  return { kind: "stream", backend: "bpf events", stop };
 }

@@ -47,7 +47,9 @@ export default defineModule<Options>({
   bpf: (options) => ({
     programs: ["syscall_enter", "syscall_return"],
     maps: ["syscall_totals", "syscall_cell_keys", "syscall_cell_totals"],
-    ...(options?.mode === "summary" ? {} : { stream: "syscall_stream" }),
+    ...(options?.mode === "summary"
+      ? {}
+      : { stream: { number: "syscall_stream", record: "struct syscall_event" } }),
   }),
   needs: () => [
     host.tracepoint("sys_enter"),

@@ -160,7 +160,9 @@ class Producer {
     char* room = file_->Room(row.size() + 40);
     if (!room) return false;
     memcpy(room, row.data(), row.size());
-    file_->Commit(room + row.size(), source, event, lost);
+    using libbpf_ts::RowKind;
+    RowKind kind = lost > 0 ? RowKind::kLost : event ? RowKind::kEvent : RowKind::kOther;
+    file_->Commit(room + row.size(), source, kind, lost);
     if (!event) put_other_++;
     return true;
   }

@@ -5,24 +5,16 @@
 #include <bpf/libbpf.h>
 #include <atomic>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <thread>
 #include <vector>
+#include "check.h"
 #include "ring_reader.h"
 
 using libbpf_ts::Failure;
 using libbpf_ts::RingReader;
 
 namespace {
-
-#define CHECK(condition)                                              \
-  do {                                                                \
-    if (!(condition)) {                                               \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-      exit(1);                                                        \
-    }                                                                 \
-  } while (0)
 
 constexpr uint32_t kRecords = 64;  // of these a quarter is discarded
 constexpr int kRounds = 300;
@@ -170,9 +162,8 @@ void Limits(const Object& object) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  CHECK(argc == 2);
-  Object object(argv[1]);
+int main() {
+  Object object("main.bpf.o");
   Limits(object);
   ReadWhileWriting(object, 1 << 20);
   ReadWhileWriting(object, 64);
