@@ -74,6 +74,7 @@ rmSync(scratch, { recursive: true, force: true });
 const python = ["python3", "-c", "import hashlib, json, re\nfor i in range(40): json.dumps(list(range(20000))); hashlib.sha256(b'x' * 10**6)"];
 for (const [name, command] of [
   ["which does nothing but calls (dd)", dd(blocks / 4)],
+  ["which looks at files (find /usr -newer)", ["find", "/usr", "-newer", "/etc/passwd", "-fprint", "/dev/null"]],
   ["which computes (python3)", python],
 ] as const) {
   heading(`a program outside the tree, ${name}, median of ${rounds}`);

@@ -48,5 +48,5 @@ export function ringBytes(configuredKib: number | undefined, cpus: number): numb
 
 /** The reader is woken when so much waits: often enough for a small ring, seldom for the others. */
 export function wakeBytes(ring: number): number {
-  return Math.min(64 << 10, ring / 4);
+  return Math.min(256 << 10, ring / 4);
 }
