@@ -94,7 +94,8 @@ static __always_inline void *event_ring_here(void) {
   return bpf_map_lookup_elem(&event_rings, &cpu);
 }
 
-static __noinline void event_lost(__u32 stream, __u32 process) {
+/* Global functions, here and below: the verifier looks at them once, not at every call. */
+__noinline int event_lost(__u32 stream, __u32 process) {
   struct loss_key key = {.stream = stream, .process = process};
   __u64 *lost = bpf_map_lookup_elem(&stream_lost, &stream);
   __u64 zero = 0;
@@ -103,21 +104,22 @@ static __noinline void event_lost(__u32 stream, __u32 process) {
   if (lost) __sync_fetch_and_add(lost, 1);
   bpf_map_update_elem(&stream_losses, &key, &zero, BPF_NOEXIST);
   lost = bpf_map_lookup_elem(&stream_losses, &key);
-  if (!lost) return; /* no memory: lost to nobody in particular */
+  if (!lost) return 0; /* no memory: lost to nobody in particular */
   __sync_fetch_and_add(lost, 1);
   __sync_fetch_and_add(&losses_made, 1);
+  return 0;
 }
 
-/* False: something is missing here and there is no room to say so. */
-static __noinline bool tell_loss(__u32 stream, __u32 process, __u64 ns) {
+/* 0: something is missing here and there is no room to say so. */
+__noinline int tell_loss(__u32 stream, __u32 process, __u64 ns) {
   struct loss_key key = {.stream = stream, .process = process};
   __u64 *lost = bpf_map_lookup_elem(&stream_losses, &key);
   void *ring = event_ring_here();
   struct loss_event *event;
 
-  if (!lost || !*lost) return true;
+  if (!lost || !*lost) return 1;
   event = ring ? bpf_ringbuf_reserve(ring, sizeof(*event), 0) : NULL;
-  if (!event) return false;
+  if (!event) return 0;
   event->event.stream = LOSS_STREAM;
   event->event.process = process;
   event->event.ns = ns;
@@ -125,7 +127,7 @@ static __noinline bool tell_loss(__u32 stream, __u32 process, __u64 ns) {
   event->count = __sync_lock_test_and_set(lost, 0);
   __sync_fetch_and_add(&losses_told, event->count);
   bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
-  return true;
+  return 1;
 }
 
 /*

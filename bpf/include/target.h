@@ -62,8 +62,15 @@ static __always_inline struct thread *thread_of(struct task_struct *task) {
   return thread && thread->process ? thread : NULL;
 }
 
-/* `sit`: to be quicker from then on, where the seat is free. Not while its storage holds a call. */
-static __always_inline struct thread *current_thread_at(bool sit) {
+static __always_inline struct thread *current_thread(void) {
+  return thread_of(bpf_get_current_task_btf());
+}
+
+/*
+ * The same for programs that run with every system call. `sit`: to be quicker from then on, where
+ * the seat is free; not while the thread's storage holds a call.
+ */
+static __always_inline struct thread *current_thread_quick(bool sit) {
   struct task_struct *task = bpf_get_current_task_btf();
   __u64 address = task_address(task);
   struct seat *seat = seat_at(address);
@@ -74,12 +81,6 @@ static __always_inline struct thread *current_thread_at(bool sit) {
   if (!sit || !thread || __sync_val_compare_and_swap(&seat->task, 0, address)) return thread;
   seat->thread = *thread;
   return &seat->thread;
-}
-
-static __always_inline struct thread *current_thread(void) { return current_thread_at(false); }
-
-static __always_inline struct thread *current_thread_seated(void) {
-  return current_thread_at(true);
 }
 
 /* Before what its storage says changes, before it ends, and before another task has its address. */

@@ -145,7 +145,7 @@ static __always_inline void syscall_keep_longest(struct syscall_total *total, __
   __u64 *longest = (__u64 *)&total->longest[mine.is.tick & 1];
   __u32 tries;
 
-  for (tries = 0; tries < 8; tries++) {
+  for (tries = 0; tries < 4; tries++) {
     old.word = *(volatile __u64 *)longest;
     if (old.is.tick == mine.is.tick && old.is.ns >= mine.is.ns) return;
     if (__sync_val_compare_and_swap(longest, old.word, mine.word) == old.word) return;
@@ -174,7 +174,7 @@ int BPF_PROG(syscall_enter, struct pt_regs *regs, long nr) {
   __u64 now;
 
   if (!syscall_is_wanted(nr)) return 0;
-  thread = current_thread_seated();
+  thread = current_thread_quick(true);
   if (!thread) return 0;
   now = bpf_ktime_get_ns();
   thread->call_nr = nr;
@@ -188,7 +188,7 @@ int BPF_PROG(syscall_enter, struct pt_regs *regs, long nr) {
  * in when it was found, have none. */
 SEC("tp_btf/sys_exit")
 int BPF_PROG(syscall_return, struct pt_regs *regs, long result) {
-  struct thread *thread = current_thread();
+  struct thread *thread = current_thread_quick(false);
   __u64 now, took;
 
   if (!thread || !thread->call_ns) return 0;

@@ -8,7 +8,7 @@ import { monotonicNs } from "./clock.js";
 
 /** What measuring one run costs, ns (docs/performance.md), and the share of a CPU it may take. */
 const [costNs, share] = [140, 0.01];
-const [firstMs, windowMs, lookMs, pauseMs] = [20, 10, 250, 1000];
+const [firstMs, windowMs, lookMs, pauseMs] = [20, 10, 1000, 1000];
 
 export class CostWindows {
   readonly #programs: readonly Program[];

@@ -35,34 +35,39 @@ bool ReadLayout(const Napi::CallbackInfo& info, size_t index, EventLayout* out) 
   return inside || WrongArgument(info, index, "a layout whose fields lie in the value");
 }
 
-// One ring for a CPU, put where the programs look for it last of all.
-Failure MakeRing(const MapWrap& rings, uint32_t cpu, uint32_t bytes, RingMemory* ring) {
-  Fd fd(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "event_ring", 0, 0, bytes, nullptr));
-  if (!fd.valid()) return Fail(errno, "create ring buffer", rings.name());
-  Failure failure = ring->Map(fd.get(), bytes, RingMerge::kMaxRecord, rings.name());
-  if (failure) return failure;
-  int inner = fd.get();
-  if (bpf_map_update_elem(rings.shape().fd, &cpu, &inner, BPF_ANY) != 0) {
-    return Fail(errno, "install ring buffer", rings.name());
+// Puts the rings where the programs look for them, at once where the kernel can (5.14): for a map
+// of maps it waits after each system call until no program uses what was there before.
+Failure Install(const MapWrap& rings, const std::vector<uint32_t>& cpus,
+                const std::vector<Fd>& fds) {
+  std::vector<int> inner;
+  for (const Fd& fd : fds) inner.push_back(fd.get());
+  auto count = static_cast<uint32_t>(cpus.size());
+  int map = rings.shape().fd;
+  if (count == 0) return {};
+  if (bpf_map_update_batch(map, cpus.data(), inner.data(), &count, nullptr) == 0) return {};
+  for (size_t index = 0; index < cpus.size(); index++) {
+    if (bpf_map_update_elem(map, &cpus[index], &inner[index], BPF_ANY) == 0) continue;
+    int error = errno;
+    // All or none: a ring that nobody reads must not be there for programs to fill.
+    for (uint32_t cpu : cpus) bpf_map_delete_elem(map, &cpu);
+    return Fail(error, "install ring buffer", rings.name());
   }
   return {};
 }
 
-// All of them or none: a ring that nobody reads must not be there for programs to fill.
 Failure MakeRings(const MapWrap& rings, const std::vector<uint32_t>& cpus, uint32_t bytes,
                   std::vector<RingMemory>* made) {
-  for (uint32_t cpu : cpus) {
+  std::vector<Fd> fds;
+  for (size_t index = 0; index < cpus.size(); index++) {
+    Fd fd(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "event_ring", 0, 0, bytes, nullptr));
+    if (!fd.valid()) return Fail(errno, "create ring buffer", rings.name());
     RingMemory ring;
-    Failure failure = MakeRing(rings, cpu, bytes, &ring);
-    if (failure) {
-      for (size_t index = 0; index < made->size(); index++) {
-        bpf_map_delete_elem(rings.shape().fd, &cpus[index]);
-      }
-      return failure;
-    }
+    Failure failure = ring.Map(fd.get(), bytes, RingMerge::kMaxRecord, rings.name());
+    if (failure) return failure;
     made->push_back(std::move(ring));
+    fds.push_back(std::move(fd));
   }
-  return {};
+  return Install(rings, cpus, fds);
 }
 
 bool ReadCpus(const Napi::CallbackInfo& info, size_t index, std::vector<uint32_t>* cpus) {
