@@ -153,6 +153,7 @@ export interface ModuleRecord {
   /** There when something was lost. */
   readonly lost_by_process?: readonly { readonly pid: number; readonly comm: string; readonly lost: number }[];
   readonly bpf_run_ns?: number;
+  readonly bpf_runs?: number;
 }
 
 export interface RunRecord {
