@@ -99,8 +99,19 @@ struct inet6_skb_parm {
   unsigned short frag_max_size;
 };
 
+struct in6_addr {
+  unsigned char bytes[16];
+};
+
 struct sock_common {
+  unsigned int skc_daddr;
+  unsigned int skc_rcv_saddr;
+  unsigned short skc_dport; /* network byte order; skc_num is the host's */
+  unsigned short skc_num;
   unsigned short skc_family;
+  volatile unsigned char skc_state;
+  struct in6_addr skc_v6_daddr;
+  struct in6_addr skc_v6_rcv_saddr;
 };
 
 struct sock {

@@ -12,6 +12,7 @@ import {
   type Tick,
   Totals,
 } from "../core/module.js";
+import { ownerParts, ownSockets } from "../services/sockets.js";
 
 const columns = [
   ...processColumns,
@@ -19,8 +20,6 @@ const columns = [
   { name: "TX_KB", type: "number", unit: "KB", digits: 3, description: "sent; 1 KB = 1024 B" },
 ] as const satisfies readonly Column[];
 
-/** Who holds a socket must be known before its first packet: these are attached first. */
-const ownership = ["owner_create", "owner_release", "owner_send", "owner_receive"];
 const packets = ["network_ingress", "network_egress", "network_raw"];
 
 export default defineModule<null>({
@@ -29,8 +28,8 @@ export default defineModule<null>({
   ...onOff("network"),
   columns: () => columns,
   bpf: () => ({
-    programs: [...ownership, "owner_walk", ...packets],
-    maps: ["socket_owners", "network_totals"],
+    programs: [...ownerParts.programs, ...packets],
+    maps: [...ownerParts.maps, "network_totals"],
   }),
   needs: () => [
     host.cgroup2Mounted(),
@@ -50,11 +49,8 @@ export default defineModule<null>({
     const lostBefore = lost();
     const lateBytes = context.object.variable<number>("network_late_bytes");
     const lateBefore = lateBytes.get();
-    const detach = attachAll(context, [...ownership, ...packets]);
-    {
-      using walk = context.object.program("owner_walk").attachIterator();
-      walk.read();
-    }
+    ownSockets(context);
+    const detach = attachAll(context, packets);
 
     function* sample(tick: Tick): Iterable<RowOf<typeof columns>> {
       const changes = totals.take(tick.processes);
