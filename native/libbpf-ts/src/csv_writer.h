@@ -74,6 +74,7 @@ class CsvWriter {
   uint64_t flushed_ns_ = 0;
   uint64_t crowded_ns_ = 0;  // when a ring was last found filling
   bool hurried_ = false;
+  int nice_ = 0;  // as long as it is not
 
   pthread_t thread_{};
   bool running_ = false;

@@ -33,8 +33,14 @@ class RingMerge {
   // Offset of the u64 stamp in every record; shorter records are passed over.
   void set_time_offset(uint32_t offset) { time_offset_ = offset; }
   const std::vector<RingMemory>& rings() const { return rings_; }
-  // Whether a pass since the last call found a ring more than an eighth full.
-  bool TakeCrowded() { return std::exchange(crowded_, false); }
+  // Whether more waits in a ring than when all goes well.
+  bool Crowded() const {
+    for (size_t ring = 0; ring < rings_.size(); ring++) {
+      size_t waiting = rings_[ring].produced() - cursors_[ring].position;
+      if (waiting > rings_[ring].size() / kCrowded) return true;
+    }
+    return false;
+  }
 
   // visit(data, length) for every record stamped up to `horizon_ns`, which the caller has read from
   // the records' clock before this call. False when a record still being written stands in the way:
@@ -44,9 +50,7 @@ class RingMerge {
     heads_.clear();
     bool complete = true;
     for (size_t ring = 0; ring < rings_.size() && complete; ring++) {
-      Cursor& cursor = cursors_[ring];
-      cursor.produced = rings_[ring].produced();
-      crowded_ |= cursor.produced - cursor.position > rings_[ring].size() / kCrowded;
+      cursors_[ring].produced = rings_[ring].produced();
       complete = Seek(ring, horizon_ns);
     }
     while (complete && !heads_.empty()) {
@@ -78,7 +82,7 @@ class RingMerge {
   // A program takes well below a microsecond from reserving to submitting.
   static constexpr int kBusyLooks = 2000;
 
-  static constexpr size_t kCrowded = 8;
+  static constexpr size_t kCrowded = 32;  // a ring's size to what may wait in it
 
   static bool Later(const Head& a, const Head& b) { return a.ns > b.ns; }
 
@@ -145,7 +149,6 @@ class RingMerge {
   std::vector<Cursor> cursors_;
   std::vector<Head> heads_;
   uint32_t time_offset_ = 0;
-  bool crowded_ = false;
 };
 
 }  // namespace libbpf_ts
