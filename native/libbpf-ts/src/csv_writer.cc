@@ -88,7 +88,7 @@ void CsvWriter::Post(Command command) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (stopping_) return;
-    commands_.push_back(std::move(command));
+    commands_.push_back({std::move(command), Now()});
   }
   uint64_t one = 1;
   ssize_t wrote = write(wake_.get(), &one, sizeof one);
@@ -108,24 +108,31 @@ void CsvWriter::Stop() {
 void CsvWriter::Run() {
   nice_ = getpriority(PRIO_PROCESS, 0);  // of this thread
   AskForCpu(nice_);
-  while (RunCommands()) {
-    Pass(Now() - kClockSlackNs);
+  for (;;) {
+    // Before the commands: what is stamped after one is posted may have to wait for it.
+    uint64_t horizon = Now() - kClockSlackNs;
+    if (!RunCommands()) break;
+    Pass(horizon);
     if (Now() - flushed_ns_ >= kIdleMs * kMs) FlushFiles(false);
     CloseFiles(false);
     Wait();
   }
+  posted_ns_ = Now();
   Drain();
   Flush();
   CloseFiles(true);
 }
 
 bool CsvWriter::RunCommands() {
-  std::vector<Command> commands;
+  std::vector<Posted> commands;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     commands.swap(commands_);
   }
-  for (Command& command : commands) command(*this);
+  for (Posted& posted : commands) {
+    posted_ns_ = posted.ns;
+    posted.command(*this);
+  }
   std::lock_guard<std::mutex> lock(mutex_);
   return !stopping_;
 }
@@ -167,11 +174,10 @@ void CsvWriter::Hurry() {
 }
 
 void CsvWriter::Drain() {
-  uint64_t horizon = Now();
-  while (Now() < horizon + kClockSlackNs) {
+  while (Now() < posted_ns_ + kClockSlackNs) {
   }
   // A program that is being preempted holds a record open; it goes on as soon as it is let.
-  while (!Pass(horizon)) usleep(50);
+  while (!Pass(posted_ns_)) usleep(50);
 }
 
 void CsvWriter::Flush() {

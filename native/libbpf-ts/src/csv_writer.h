@@ -32,6 +32,7 @@ class CsvWriter {
   void Stop();
 
   // Any thread: runs on the writer's, in the order posted, between two passes over the rings.
+  // Records stamped later than this call are not taken before the command has run.
   void Post(Command command);
 
   // For commands only.
@@ -41,7 +42,8 @@ class CsvWriter {
   void AddFile(std::shared_ptr<CsvFile> file) { files_.push_back({std::move(file)}); }
   // A pipe's reader may take the rest for so long; the rings do not wait for it.
   void CloseFile(const std::shared_ptr<CsvFile>& file, int timeout_ms);
-  // Takes everything stamped before this call, waiting for what is still being written.
+  // Takes everything stamped before the command was posted, waiting for what is still being
+  // written.
   void Drain();
   // What could not be written is then in the tables' losses.
   void Flush();
@@ -58,6 +60,11 @@ class CsvWriter {
     uint64_t close_ns = kOpen;  // when it is closed, whatever its reader has taken by then
   };
 
+  struct Posted {
+    Command command;
+    uint64_t ns;
+  };
+
   void Run();
   bool RunCommands();
   void Wait();
@@ -71,6 +78,7 @@ class CsvWriter {
   EventDispatch dispatch_;
   std::vector<OpenFile> files_;
   std::vector<std::function<void()>> synced_;  // waiting for pipes to be closed
+  uint64_t posted_ns_ = 0;                     // of the command that runs
   uint64_t flushed_ns_ = 0;
   uint64_t crowded_ns_ = 0;  // when a ring was last found filling
   bool hurried_ = false;
@@ -79,7 +87,7 @@ class CsvWriter {
   pthread_t thread_{};
   bool running_ = false;
   std::mutex mutex_;  // of what follows
-  std::vector<Command> commands_;
+  std::vector<Posted> commands_;
   bool stopping_ = false;
 
   Fd epoll_;
