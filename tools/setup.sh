@@ -122,6 +122,8 @@ find_missing() {
   need setpriv util-linux util-linux
   need top procps procps-ng
   need ip iproute2 iproute
+  need tc iproute2 iproute-tc
+  need ethtool ethtool ethtool
   need ping iputils-ping iputils
   need nc netcat-openbsd netcat
   need iperf3 iperf3 iperf3

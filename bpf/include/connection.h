@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: the two ends of a socket, in one form for every table: network byte order gone, IPv4 told from
- * IPv6, and an IPv6 socket that talks IPv4 shown as what it talks.
+ * Owns: the two ends of a socket, in one form for every table: network byte order gone, IPv4 told
+ * from IPv6, and an IPv6 socket that talks IPv4 shown as what it talks.
  */
 #ifndef TREESNOOP_CONNECTION_H
 #define TREESNOOP_CONNECTION_H

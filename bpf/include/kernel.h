@@ -79,15 +79,52 @@ struct task_struct {
   struct sched_info sched_info;
 };
 
+struct net {
+  struct ns_common ns;
+};
+
+typedef struct {
+  struct net *net;
+} possible_net_t;
+
+struct rtnl_link_ops {
+  const char *kind; /* as `ip -d link` shows it: "veth", "bridge" */
+};
+
+struct device_driver {
+  const char *name;
+};
+
+struct device {
+  struct device *parent;
+  struct device_driver *driver;
+};
+
 struct net_device {
+  char name[16]; /* what is behind the NUL is left over from earlier names */
+  int ifindex;
   unsigned short hard_header_len;
   unsigned short type;
   unsigned int mtu;
+  possible_net_t nd_net;
+  const struct rtnl_link_ops *rtnl_link_ops; /* of software devices */
+  struct device dev;                         /* its parent is the hardware, or what passes for it */
 };
 
 struct sk_buff {
   struct net_device *dev;
   char cb[48];
+  unsigned int len; /* from data on */
+  unsigned char *head, *data;
+  unsigned int end; /* this and the headers: offsets from head */
+  unsigned short mac_header, transport_header, inner_transport_header;
+  unsigned short queue_mapping; /* sent: the queue; received: the queue + 1, or 0 */
+  unsigned char encapsulation : 1;
+};
+
+struct skb_shared_info {
+  unsigned short gso_size; /* 0: not a super-packet */
+  unsigned int gso_type;
 };
 
 /* What the IP layers keep in sk_buff.cb, and UDP leaves there. */

@@ -8,7 +8,7 @@ import type { BpfMap, EventCells, Link, LoadedObject, UprobeEvent } from "libbpf
 /** What a cell may hold; `undefined` and `""` are the empty cell. */
 export type Cell = number | bigint | string | undefined;
 
-/** One column, in the order of the file. `ticks` cells are written by {@link Tick.identify}. */
+/** One column, in the order of the file. `ticks` cells come from {@link Tick}. */
 export interface Column<Name extends string = string> {
   readonly name: Name;
   readonly type: "ticks" | "integer" | "number" | "text";
@@ -59,6 +59,8 @@ export interface Process {
 export interface Tick {
   /** Seconds since this module's previous tick, measured; of the first tick, since it began. */
   readonly elapsed: number;
+  /** Unix time it ends at, s: the `Ticks` cell of a row that is about no process. */
+  readonly time: number;
   /** Every process that was alive at some time since the previous tick. */
   readonly processes: readonly Process[];
   /**

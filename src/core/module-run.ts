@@ -120,8 +120,9 @@ export class ModuleRun {
       const now = work.read?.() ?? monotonicNs();
       const elapsed = (now - this.#read) / 1e9;
       this.#read = now;
-      const identify = identifier(unixSeconds(now));
-      this.#write([...(await work.sample({ elapsed, processes, identify }))]);
+      const time = unixSeconds(now);
+      const identify = identifier(time);
+      this.#write([...(await work.sample({ elapsed, time, processes, identify }))]);
     } catch (error) {
       await this.fail(error);
     }
