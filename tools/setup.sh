@@ -127,6 +127,7 @@ find_missing() {
   need ping iputils-ping iputils
   need nc netcat-openbsd netcat
   need iperf3 iperf3 iperf3
+  need tshark tshark wireshark-cli
   need nginx nginx-light nginx
   need redis-server redis-server 'redis|valkey-compat-redis'
   need musl-gcc musl-tools musl-gcc

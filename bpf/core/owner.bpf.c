@@ -16,6 +16,7 @@ static __always_inline void owner_give(struct socket_owner *owner, __u64 cookie,
   }
   owner_settle(owner, cookie);
   owner->process = process;
+  owner->listener = 0;
 }
 
 SEC("cgroup/sock_create")

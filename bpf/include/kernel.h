@@ -23,6 +23,12 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+/* Numbers differ between kernels: bpf_core_enum_value(). */
+enum skb_drop_reason {
+  SKB_DROP_REASON_NOT_SPECIFIED = 2,
+  SKB_DROP_REASON_QUEUE_PURGE = 3,
+};
+
 struct ns_common {
   unsigned int inum;
 };
@@ -114,10 +120,13 @@ struct net_device {
 struct sk_buff {
   struct net_device *dev;
   char cb[48];
+  int skb_iif;      /* interface it was received on; 0 on its way out */
   unsigned int len; /* from data on */
   unsigned char *head, *data;
-  unsigned int end; /* this and the headers: offsets from head */
-  unsigned short mac_header, transport_header, inner_transport_header;
+  unsigned int end, tail;        /* these and the headers: offsets from head */
+  unsigned short mac_header;     /* 0xffff, as of the others: never set */
+  unsigned short network_header; /* until IP has looked: equal to the next */
+  unsigned short transport_header, inner_transport_header;
   unsigned short queue_mapping; /* sent: the queue; received: the queue + 1, or 0 */
   unsigned char encapsulation : 1;
 };
@@ -125,6 +134,11 @@ struct sk_buff {
 struct skb_shared_info {
   unsigned short gso_size; /* 0: not a super-packet */
   unsigned int gso_type;
+};
+
+/* For its members: the arguments of the tracepoint follow them (rx_sk: 6.11, c53795d48ee8). */
+struct trace_event_raw_kfree_skb {
+  void *rx_sk;
 };
 
 /* What the IP layers keep in sk_buff.cb, and UDP leaves there. */
@@ -154,6 +168,7 @@ struct sock_common {
 struct sock {
   struct sock_common __sk_common;
   unsigned short sk_type;
+  unsigned short sk_protocol;
 };
 
 struct file;

@@ -21,6 +21,7 @@ struct socket_owner {
   __u64 tx_unclaimed;
   __u32 raw_link; /* link header of the last packet a raw socket was handed */
   __u32 process;  /* 0: not claimed, or held by a process outside the tree */
+  __u32 listener; /* while nobody has touched it: who listens */
 };
 
 struct {
@@ -43,6 +44,7 @@ static __always_inline struct socket_owner *owner_settle(struct socket_owner *ow
     owner->cookie = cookie;
     owner->rx_unclaimed = 0;
     owner->tx_unclaimed = 0;
+    owner->listener = owner->process;
     owner->process = 0;
   }
   return owner;
