@@ -32,11 +32,20 @@ class Reader extends Command {
     });
   }
 
+  /** What it reads from; nothing while its shell exchanges one for the other. */
+  #input(): string | undefined {
+    try {
+      return readlinkSync(`/proc/${this.pid}/fd/0`);
+    } catch {
+      return undefined;
+    }
+  }
+
   static async begin(t: TestContext, command: readonly string[]): Promise<Reader> {
     const directory = scratch(t);
     assert.equal((await execute(t, ["mkfifo", join(directory, name)])).code, 0);
     const reader = new Reader(t, directory, command);
-    await until("the reader to have the FIFO", () => readlinkSync(`/proc/${reader.pid}/fd/0`) === join(directory, name));
+    await until("the reader to have the FIFO", () => reader.#input() === join(directory, name));
     return reader;
   }
 
