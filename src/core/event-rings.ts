@@ -40,13 +40,13 @@ function powerOfTwo(bytes: number): number {
  * Bytes of one CPU's ring: as configured, else so that all together take less than a 128th of the
  * machine's memory. 16 MiB hold what comes in a tenth of a second at three million records a second.
  */
-export function ringBytes(configuredKib: number | undefined, cpus: number): number {
+export function ringBytes(configuredKib: number | undefined): number {
   if (configuredKib !== undefined) return powerOfTwo(configuredKib * 1024);
-  const share = powerOfTwo(os.totalmem() / 128 / cpus / 2);
+  const share = powerOfTwo(os.totalmem() / 128 / onlineCpus().length / 2);
   return Math.min(most, Math.max(least, share));
 }
 
-/** The reader is woken when so much waits: often enough for a small ring, seldom for the others. */
+/** The reader is woken each time so much has come: often enough for a small ring, seldom for the others. */
 export function wakeBytes(ring: number): number {
   return Math.min(256 << 10, ring / 4);
 }

@@ -26,7 +26,7 @@ export interface Output {
 export class Folder {
   readonly dir: string;
   readonly overwrite: boolean;
-  readonly owner: Owner | undefined;
+  readonly #owner: Owner | undefined;
   readonly #fd: number;
   readonly #writer: CsvWriter;
   readonly #maxSize: number | undefined;
@@ -42,15 +42,15 @@ export class Folder {
   ) {
     this.dir = dir;
     this.overwrite = overwrite;
-    this.owner = owner;
+    this.#owner = owner;
     this.#writer = writer;
     this.#maxSize = maxSize;
     this.#fd = fs.openSync(dir, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   }
 
   /** `overwrite`: whether an older file of that name may go. */
-  open(name: string, header: string, overwrite = this.overwrite): Output {
-    const { fd, kept } = openOutput(this.dir, name, overwrite, this.owner, this.#inUse);
+  open(name: string, header: string, overwrite: boolean): Output {
+    const { fd, kept } = openOutput(this.dir, name, overwrite, this.#owner, this.#inUse);
     this.#inUse.add(join(this.dir, name));
     try {
       const file = this.#writer.openFile({
@@ -91,7 +91,7 @@ export class Outputs {
     this.#now = next;
   }
 
-  figures(): Omit<CsvFileFigures, "problem"> & { readonly problem: string } {
+  figures(): Omit<CsvFileFigures, "problem" | "bytes"> & { readonly problem: string } {
     const all = [...this.#earlier, this.#now].map((file) => file.figures());
     const sum = (key: Exclude<keyof CsvFileFigures, "problem">): number =>
       all.reduce((total, figures) => total + figures[key], 0);
@@ -101,7 +101,6 @@ export class Outputs {
       events: sum("events"),
       rowsLost: sum("rowsLost"),
       eventsLost: sum("eventsLost"),
-      bytes: sum("bytes"),
       files: sum("files"),
       problem: errno === 0 ? "" : reasonOfErrno(errno),
     };

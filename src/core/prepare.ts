@@ -9,7 +9,7 @@ import { load, type Bpf, type PartSets } from "./bpf.js";
 import type { Invocation } from "./cli.js";
 import { readConfig, type Config } from "./config.js";
 import { errors } from "./errors.js";
-import { onlineCpus, ringBytes, wakeBytes } from "./event-rings.js";
+import { ringBytes, wakeBytes } from "./event-rings.js";
 import { host } from "./host.js";
 import type { Module } from "./contract.js";
 import { ownStreams } from "./streams.js";
@@ -105,7 +105,7 @@ export function loadObject(
   const constants: Record<string, number> = {
     host_mode: invocation.mode === "host" ? 1 : 0,
     follow_children: config.traceMultiprocess ? 1 : 0,
-    event_wake_bytes: wakeBytes(ringBytes(config.ringKib, onlineCpus().length)),
+    event_wake_bytes: wakeBytes(ringBytes(config.ringKib)),
   };
   for (const [module, number] of numbers) {
     const variable = module.bpf(undefined).stream?.number; // whatever the options are now

@@ -14,7 +14,7 @@ import { monotonicNs } from "./clock.js";
 import { ConfigWatch } from "./config-watch.js";
 import { type Config, effective } from "./config.js";
 import { describe } from "./errors.js";
-import { onlineCpus, ringBytes } from "./event-rings.js";
+import { ringBytes } from "./event-rings.js";
 import type { Log } from "./log.js";
 import type { Module } from "./contract.js";
 import { ModuleSet } from "./module-set.js";
@@ -126,7 +126,7 @@ class Session {
     this.#runFile = new RunFile(dir, overwrite, owner, this.#record);
     this.#cost = new CostWindows(bpf.programs());
     this.#tree = new Tree(bpf);
-    this.#streams = new Streams(bpf, this.#writer, ringBytes(config.ringKib, onlineCpus().length));
+    this.#streams = new Streams(bpf, this.#writer, ringBytes(config.ringKib));
     this.#scope = new TreeScope(this.#tree, {
       host: invocation.mode === "host",
       follow: config.traceMultiprocess,

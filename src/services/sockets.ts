@@ -20,7 +20,7 @@ export function ownSockets(context: Context): void {
 }
 
 /** IP, and the two ends in the given order, of a record's `struct connection` called `connection`. */
-export function connectionColumns(order: readonly ("s" | "d")[], ports = true): Column[] {
+export function connectionColumns(order: readonly ("s" | "d")[]): Column[] {
   const names = { s: ["local", "SADDR", "SPORT"], d: ["remote", "DADDR", "DPORT"] } as const;
   return [
     { name: "IP", type: "integer", description: "4 or 6", from: { field: "connection.ip" } },
@@ -36,16 +36,12 @@ export function connectionColumns(order: readonly ("s" | "d")[], ports = true): 
             { field: `connection.${end}addr6`, as: "ipv6", when: { field: "connection.ip", is: 6 } },
           ],
         },
-        ...(ports
-          ? [
-              {
-                name: port,
-                type: "integer",
-                description: `${side} port`,
-                from: { field: `connection.${end}port` },
-              } as const,
-            ]
-          : []),
+        {
+          name: port,
+          type: "integer",
+          description: `${side} port`,
+          from: { field: `connection.${end}port` },
+        },
       ];
     }),
   ];

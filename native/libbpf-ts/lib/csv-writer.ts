@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-import type { BtfType } from "./btf.js";
 import { failure } from "./errors.js";
-import { bindConditions } from "./event-cell.js";
+import { bindConditions, isBytes } from "./event-cell.js";
 import type { EventTable } from "./event-table.js";
 import { findField } from "./event-path.js";
 import { nativeMap, type BpfMap } from "./map.js";
@@ -67,14 +66,10 @@ export type CsvFileFigures = NativeFileFigures;
 /** Where a field is that has to be as the protocol says, in bytes. */
 function offsetOf(btf: ObjectBtf, record: string, path: string, wanted: number | "text"): number {
   const { offset, type } = findField(btf.type(record), path);
-  const fits = wanted === "text" ? isText(type) : type.kind === "int" && type.size === wanted;
+  const fits = wanted === "text" ? isBytes(type) : type.kind === "int" && type.size === wanted;
   if (fits) return offset;
   const reason = wanted === "text" ? "is no char array" : `is no integer of ${String(wanted)} bytes`;
   throw failure("read events", `${record}.${path}`, "EINVAL", `it ${reason}`);
-}
-
-function isText(type: BtfType): boolean {
-  return type.kind === "array" && type.element.kind === "int" && type.element.size === 1;
 }
 
 /** A file the writer's thread writes: whole lines only. */

@@ -119,7 +119,8 @@ function byType(place: FieldPlace): Shown {
   return shownAs(place, "integer");
 }
 
-function isBytes(type: BtfType): boolean {
+/** Can be shown as text. */
+export function isBytes(type: BtfType): boolean {
   return type.kind === "array" && type.element.kind === "int" && type.element.size === 1;
 }
 

@@ -11,7 +11,7 @@ namespace {
 constexpr uint64_t kMaxQueued = 32 << 20;
 
 struct Message {
-  uint32_t kind;
+  Told kind;
   uint32_t id;
 };
 
@@ -19,10 +19,10 @@ void CallJs(napi_env env, napi_value callback, void* context, void* data) {
   std::unique_ptr<Message> message(static_cast<Message*>(data));
   auto* core = static_cast<WriterCore*>(context);
   if (env == nullptr || callback == nullptr) return;
-  if (message->kind == 0) core->Answered();
+  if (message->kind == Told::kSynced) core->Answered();
   Napi::Env napi(env);
   Napi::HandleScope scope(napi);
-  napi_value arguments[2] = {Napi::Number::New(napi, message->kind),
+  napi_value arguments[2] = {Napi::Number::New(napi, static_cast<uint32_t>(message->kind)),
                              Napi::Number::New(napi, message->id)};
   napi_call_function(env, Napi::Value(napi.Undefined()), callback, 2, arguments, nullptr);
 }
@@ -51,7 +51,7 @@ void WriterCore::DoClose() {
   napi_remove_env_cleanup_hook(env_, OnEnvironmentExit, this);
 }
 
-void WriterCore::Tell(uint32_t kind, uint32_t id) {
+void WriterCore::Tell(Told kind, uint32_t id) {
   auto* message = new Message{kind, id};
   if (napi_call_threadsafe_function(tell_, message, napi_tsfn_nonblocking) != napi_ok) {
     delete message;

@@ -9,8 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 #include <algorithm>
-#include <csignal>
 #include <utility>
+#include "quiet_thread.h"
 
 namespace libbpf_ts {
 namespace {
@@ -65,19 +65,7 @@ Failure CsvWriter::Start() {
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) != 0) {
     return Fail(errno, "start writer", "");
   }
-  // Signals belong to the host's threads.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  // Not std::thread: that throws when the process may have no more threads.
-  int error = pthread_create(
-      &thread_, nullptr,
-      [](void* writer) -> void* {
-        static_cast<CsvWriter*>(writer)->Run();
-        return nullptr;
-      },
-      this);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  int error = StartQuietThread<CsvWriter, &CsvWriter::Run>(&thread_, this);
   if (error != 0) return Fail(error, "start writer", "", "no thread to write with");
   pthread_setname_np(thread_, "csv writer");
   running_ = true;

@@ -12,8 +12,6 @@
 namespace libbpf_ts {
 namespace {
 
-enum Told : uint32_t { kSynced = 0, kTapReadable = 1 };
-
 // Programs that were running when they were detached have ended: synchronize_rcu() by another name.
 void AwaitPrograms() {
   if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0) usleep(50000);  // nohz_full
@@ -88,7 +86,6 @@ Napi::Value WriterWrap::OpenFile(const Napi::CallbackInfo& info) {
     return env.Undefined();
   }
   options.compression = static_cast<Compression>(compression);
-  std::string name = options.name;
   auto handle = std::make_shared<FileHandle>();
   // Descriptors of our own; JavaScript closes its.
   Failure failure = handle->file.Open(Fd(fcntl(fd, F_DUPFD_CLOEXEC, 3)),
@@ -207,7 +204,7 @@ Napi::Value WriterWrap::Sync(const Napi::CallbackInfo& info) {
   WriterCore* core = core_.get();  // joins the thread before it goes away
   core_->writer().Post([core, id, quiesce](CsvWriter& writer) {
     if (quiesce) AwaitPrograms();
-    writer.Sync([core, id] { core->Tell(kSynced, id); });
+    writer.Sync([core, id] { core->Tell(Told::kSynced, id); });
   });
   return info.Env().Undefined();
 }
@@ -240,8 +237,9 @@ Napi::Value WriterWrap::Tap(const Napi::CallbackInfo& info) {
       !ReadConditions(info[1], &where) || !Read(info, 2, &per_second) || !Read(info, 3, &id)) {
     return env.Undefined();
   }
-  auto tap = std::make_shared<EventTap>(std::move(where), per_second,
-                                        [core = core_.get(), id] { core->Tell(kTapReadable, id); });
+  auto tap = std::make_shared<EventTap>(std::move(where), per_second, [core = core_.get(), id] {
+    core->Tell(Told::kTapReadable, id);
+  });
   core_->writer().Post([table = tables_[stream], tap](CsvWriter&) { table->AddTap(tap); });
   return TapWrap::New(env, {core_, tables_[stream], tap});
 }

@@ -11,6 +11,9 @@
 
 namespace libbpf_ts {
 
+// What JavaScript is told of by itself; as in lib/csv-writer.ts.
+enum class Told : uint32_t { kSynced = 0, kTapReadable = 1 };
+
 // Lives until closed by JavaScript or with the environment.
 class WriterCore : public Resource {
  public:
@@ -18,7 +21,7 @@ class WriterCore : public Resource {
   Failure Start(Napi::Env env, Napi::Function on_event);
   CsvWriter& writer() { return writer_; }
   // From any thread: on_event(kind, id) in JavaScript.
-  void Tell(uint32_t kind, uint32_t id);
+  void Tell(Told kind, uint32_t id);
   // The process stays alive while somebody waits for an answer.
   void Await();
   void Answered();

@@ -72,8 +72,7 @@ bool Condition::Holds(const uint8_t* record, size_t length) const {
   return (Load(record + offset, width) == value) == equal;
 }
 
-// ---- Binding
-// -------------------------------------------------------------------------------------
+// ---- Binding ----
 
 Failure EventTable::Bind(std::vector<Column> columns, uint32_t time_offset,
                          int64_t unix_offset_ns) {
@@ -178,8 +177,7 @@ size_t EventTable::Bound(const CellFormat& format) const {
   return bound;
 }
 
-// ---- Rows
-// ----------------------------------------------------------------------------------------
+// ---- Rows ----
 
 inline char* EventTable::CopyName(char* to, Name name) const {
   // Nearly every name is short, and a block of a known size is copied without a call.

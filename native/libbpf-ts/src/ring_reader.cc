@@ -3,9 +3,9 @@
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <csignal>
 #include <cstring>
 #include <utility>
+#include "quiet_thread.h"
 
 namespace libbpf_ts {
 namespace {
@@ -99,19 +99,7 @@ Failure RingReader::StartNotifier(std::function<void()> notify) {
     }
   }
   notify_ = std::move(notify);
-  // Signals belong to the host's threads.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  // Not std::thread: that throws when the process may have no more threads.
-  int error = pthread_create(
-      &thread_, nullptr,
-      [](void* reader) -> void* {
-        static_cast<RingReader*>(reader)->Watch();
-        return nullptr;
-      },
-      this);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  int error = StartQuietThread<RingReader, &RingReader::Watch>(&thread_, this);
   if (error != 0) return Fail(error, "watch ring buffer", "", "no thread to watch it with");
   running_ = true;
   return {};

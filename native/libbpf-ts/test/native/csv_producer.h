@@ -6,24 +6,15 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
+#include "check.h"
 #include "csv_file.h"
 #include "event_table.h"
-
-#define CHECK(condition)                                              \
-  do {                                                                \
-    if (!(condition)) {                                               \
-      fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-      exit(1);                                                        \
-    }                                                                 \
-  } while (0)
 
 constexpr const char* kHeader = "Ticks,PID,COMM,ACTION,TEXT\n";
 
