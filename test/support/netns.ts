@@ -31,10 +31,10 @@ export class Host {
     return ["ip", "netns", "exec", this.namespace, ...command];
   }
 
-  /** Runs a short command inside; gives its stdout, throws when it fails. */
+  /** Runs a short command inside; gives its stdout, throws when it fails or takes long: nothing else runs here meanwhile, no deadline either. */
   ask(...command: readonly string[]): string {
     const [file = "", ...args] = this.inside(...command);
-    return execFileSync(file, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+    return execFileSync(file, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], timeout: 30_000, killSignal: "SIGKILL" });
   }
 
   /** What the interface itself has counted, headers of the link included. */
