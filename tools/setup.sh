@@ -123,6 +123,7 @@ find_missing() {
   need top procps procps-ng
   need ip iproute2 iproute
   need tc iproute2 iproute-tc
+  need nft nftables nftables
   need ethtool ethtool ethtool
   need ping iputils-ping iputils
   need nc netcat-openbsd netcat

@@ -93,7 +93,7 @@ int BPF_PROG(tree_switch, bool preempt, struct task_struct *prev) {
   /* Twice attached for a moment while modules are switched on: count once. */
   if (!thread || __sync_lock_test_and_set(&thread->left, 1)) return 0;
   leave_seat(prev, thread);
-  __sync_fetch_and_sub(&seat_at(task_address(prev))->members, 1);
+  __sync_fetch_and_sub(&seat_at(as_number(prev))->members, 1);
   id = thread->process;
   process = bpf_map_lookup_elem(&processes, &id);
   if (!process) return 0;

@@ -16,10 +16,11 @@
 #include <bpf/bpf_tracing.h>
 
 #define TASK_COMM_LEN 16
-#define TASK_DEAD 0x80       /* include/linux/sched.h: set once, before the last switch away */
-#define PF_KTHREAD 0x200000  /* include/linux/sched.h */
-#define CLONE_VM 0x100       /* include/uapi/linux/sched.h */
-#define CLONE_THREAD 0x10000 /* include/uapi/linux/sched.h */
+#define TASK_DEAD 0x80          /* include/linux/sched.h: set once, before the last switch away */
+#define PF_KTHREAD 0x200000     /* include/linux/sched.h */
+#define CLONE_VM 0x100          /* include/uapi/linux/sched.h */
+#define CLONE_THREAD 0x10000    /* include/uapi/linux/sched.h */
+#define CLONE_NEWNET 0x40000000 /* include/uapi/linux/sched.h */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -52,6 +53,14 @@ struct sched_info {
   unsigned long long run_delay;
 };
 
+struct net {
+  struct ns_common ns;
+};
+
+struct nsproxy {
+  struct net *net_ns;
+};
+
 struct mm_struct;
 
 struct sched_entity {
@@ -81,12 +90,9 @@ struct task_struct {
   struct signal_struct *signal;
   struct sched_entity se;
   struct pid *thread_pid;
+  struct nsproxy *nsproxy;
   char comm[TASK_COMM_LEN];
   struct sched_info sched_info;
-};
-
-struct net {
-  struct ns_common ns;
 };
 
 typedef struct {
@@ -109,6 +115,7 @@ struct device {
 struct net_device {
   char name[16]; /* what is behind the NUL is left over from earlier names */
   int ifindex;
+  unsigned long priv_flags : 32;
   unsigned short hard_header_len;
   unsigned short type;
   unsigned int mtu;
@@ -118,6 +125,7 @@ struct net_device {
 };
 
 struct sk_buff {
+  struct sock *sk; /* sent: whose it is; received: mostly not known before the transport layer */
   struct net_device *dev;
   char cb[48];
   int skb_iif;      /* interface it was received on; 0 on its way out */
@@ -127,12 +135,14 @@ struct sk_buff {
   unsigned short mac_header;     /* 0xffff, as of the others: never set */
   unsigned short network_header; /* until IP has looked: equal to the next */
   unsigned short transport_header, inner_transport_header;
+  unsigned short protocol; /* network byte order */
   unsigned short queue_mapping; /* sent: the queue; received: the queue + 1, or 0 */
   unsigned char encapsulation : 1;
 };
 
 struct skb_shared_info {
   unsigned short gso_size; /* 0: not a super-packet */
+  unsigned short gso_segs;
   unsigned int gso_type;
 };
 
@@ -165,16 +175,37 @@ struct sock_common {
   struct in6_addr skc_v6_rcv_saddr;
 };
 
+typedef struct {
+  int owned; /* a process is in the middle of a call on the socket */
+} socket_lock_t;
+
 struct sock {
   struct sock_common __sk_common;
+  socket_lock_t sk_lock;
   unsigned short sk_type;
   unsigned short sk_protocol;
+};
+
+/* Sequence numbers: bytes of the stream, modulo 2^32. */
+struct tcp_sock {
+  unsigned int copied_seq; /* first not read yet */
+  unsigned int write_seq;  /* first not written yet */
+  unsigned int snd_nxt;    /* first not sent yet */
 };
 
 struct file;
 
 struct socket {
   struct sock *sk;
+};
+
+struct nf_hook_state {
+  unsigned char hook;
+};
+
+struct bpf_nf_ctx {
+  const struct nf_hook_state *state;
+  struct sk_buff *skb;
 };
 
 struct seq_file;

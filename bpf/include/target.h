@@ -46,8 +46,8 @@ struct seat {
 struct seat seats[1 << SEAT_BITS] SEC(".bss.seats");
 
 /* A pointer cannot be hashed. How far it is from another can: that is the same all run long. */
-static __always_inline __u64 task_address(struct task_struct *task) {
-  __u64 distance = (__u64)task - (__u64)seats;
+static __always_inline __u64 as_number(const void *pointer) {
+  __u64 distance = (__u64)pointer - (__u64)seats;
 
   asm volatile("" : "+r"(distance));
   return distance;
@@ -72,7 +72,7 @@ static __always_inline struct thread *current_thread(void) {
  */
 static __always_inline struct thread *current_thread_quick(bool sit) {
   struct task_struct *task = bpf_get_current_task_btf();
-  __u64 address = task_address(task);
+  __u64 address = as_number(task);
   struct seat *seat = seat_at(address);
   struct thread *thread;
 
@@ -85,7 +85,7 @@ static __always_inline struct thread *current_thread_quick(bool sit) {
 
 /* Before what its storage says changes, before it ends, and before another task has its address. */
 static __always_inline void leave_seat(struct task_struct *task, struct thread *thread) {
-  __u64 address = task_address(task);
+  __u64 address = as_number(task);
   struct seat *seat = seat_at(address);
 
   if (seat->task != address) return;

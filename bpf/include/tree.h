@@ -98,7 +98,7 @@ static __always_inline struct thread *join(struct task_struct *task, __u32 id) {
   thread->tid = pid_here(task);
   thread->since_ns = bpf_ktime_get_ns();
   if (__sync_val_compare_and_swap(&thread->process, 0, id)) return NULL;
-  __sync_fetch_and_add(&seat_at(task_address(task))->members, 1);
+  __sync_fetch_and_add(&seat_at(as_number(task))->members, 1);
   return thread;
 }
 

@@ -3,12 +3,24 @@
  * attachment, counted, since modules share some.
  * Owns not: what any of them does.
  */
-import { BpfObject, type Link, type LoadedObject, type Program, VerifierError } from "libbpf-ts";
+import * as fs from "node:fs";
+import {
+  BpfError,
+  BpfObject,
+  type Link,
+  type LoadedObject,
+  type NetfilterOptions,
+  type Program,
+  VerifierError,
+} from "libbpf-ts";
 import { describe, errors } from "./errors.js";
 import { host } from "./host.js";
 import type { BpfParts } from "./contract.js";
 
 const objectFile = new URL("../../build/treesnoop.bpf.o", import.meta.url).pathname;
+
+/** Priorities tried at a netfilter hook; each may be another treesnoop's. */
+const netfilterTries = 64;
 
 /** A set of parts that stands or falls together, by name. */
 export type PartSets = ReadonlyMap<string, BpfParts>;
@@ -83,10 +95,35 @@ export class Bpf {
 
   /** Attaches a program where its SEC() says, for as long as one of its links is open. */
   attach(name: string): Link {
-    let entry = this.#attached.get(name);
+    return this.#share(name, () => this.attachAgain(name));
+  }
+
+  /**
+   * Attaches a netfilter program in a network namespace, for as long as one of its links there is open. The
+   * kernel takes one BPF program a priority: where it is taken, the next one towards zero is tried.
+   */
+  attachNetfilter(name: string, place: NetfilterOptions): Link {
+    const { family, hook, priority, namespace } = place;
+    const { ino } = namespace === undefined ? fs.statSync("/proc/self/ns/net") : fs.fstatSync(namespace);
+    const program = this.object.program(name);
+    return this.#share([name, family, hook, priority, ino].join(" "), () => {
+      for (let tries = 1; ; tries++) {
+        const further = (tries - 1) * (priority < 0 ? 1 : -1);
+        try {
+          return program.attachNetfilter({ ...place, priority: priority + further });
+        } catch (error) {
+          if (!(error instanceof BpfError && error.code === "EBUSY") || tries === netfilterTries) throw error;
+        }
+      }
+    });
+  }
+
+  /** The attachment of this key, made by the first that asks and closed with the last. */
+  #share(key: string, make: () => Link): Link {
+    let entry = this.#attached.get(key);
     if (!entry) {
-      entry = { link: this.attachAgain(name), users: 0 };
-      this.#attached.set(name, entry);
+      entry = { link: make(), users: 0 };
+      this.#attached.set(key, entry);
     }
     const held = entry;
     held.users++;
@@ -96,7 +133,7 @@ export class Bpf {
       closed = true;
       if (--held.users > 0) return;
       held.link.close();
-      this.#attached.delete(name);
+      this.#attached.delete(key);
     };
     return {
       get closed() {

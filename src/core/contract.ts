@@ -3,7 +3,7 @@
  * only.
  * Owns not: any behaviour. Modules import all of it through module.ts.
  */
-import type { BpfMap, EventCells, Link, LoadedObject, UprobeEvent } from "libbpf-ts";
+import type { BpfMap, EventCells, Link, LoadedObject, NetfilterOptions, UprobeEvent } from "libbpf-ts";
 
 /** What a cell may hold; `undefined` and `""` are the empty cell. */
 export type Cell = number | bigint | string | undefined;
@@ -125,6 +125,8 @@ export interface BpfParts {
 
 /** A facility several modules use at once. */
 export interface Service {
+  /** Called at the beginning of each tick, before the modules are read. */
+  tick?(): void;
   /** As {@link Sampler.forget}. */
   forget?(ended: readonly Process[]): void;
   stop(): void;
@@ -157,6 +159,11 @@ export interface Context {
   readonly object: LoadedObject;
   /** Attaches a program by its SEC(), once however many modules ask; released with the returned link. */
   attach(program: string): Link;
+  /**
+   * Attaches a netfilter program in a network namespace, counted likewise. Its priority is the given one or, where other
+   * BPF programs have that, the next towards zero.
+   */
+  attachNetfilter(program: string, place: NetfilterOptions): Link;
   map<Value>(name: string): BpfMap<number, Value>;
   /** The processes of the tree at this moment. */
   processes(): readonly Process[];

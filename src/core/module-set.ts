@@ -102,6 +102,7 @@ export class ModuleSet {
   }
 
   async tick(processes: readonly Process[]): Promise<void> {
+    this.#shared.tick();
     await Promise.all([...this.#running.values()].map(({ run }) => run.tick(processes)));
   }
 

@@ -7,6 +7,10 @@ import type { Context, Process, Scope, Service } from "./contract.js";
 export class Shared {
   readonly #held = new Map<string, { value: Service; users: number }>();
 
+  tick(): void {
+    for (const { value } of this.#held.values()) value.tick?.();
+  }
+
   /** The last rows of these processes are written. */
   forget(ended: readonly Process[]): void {
     for (const { value } of this.#held.values()) value.forget?.(ended);
@@ -25,6 +29,7 @@ export class Shared {
       processes: () => scope.processes(),
       warn,
       attach: (program) => bpf.attach(program),
+      attachNetfilter: (program, place) => bpf.attachNetfilter(program, place),
       map: (name) => bpf.object.map(name),
       shared: <T extends Service>(name: string, make: () => T): T => {
         let entry = this.#held.get(name);

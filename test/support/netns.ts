@@ -5,6 +5,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
+import { root, scratch } from "./paths.js";
 import { Command } from "./run.js";
 import { delay, until } from "./wait.js";
 
@@ -157,3 +158,12 @@ export async function answers(host: Host, port: string): Promise<void> {
   await until(`${host.namespace} port ${port}`, () => host.ask("ss", "-Hltn", `sport = :${port}`) !== "");
 }
 
+/** A BPF object that counts packets by namespace, family and hook: libbpf-ts's own, compiled here. */
+export function netfilterObject(t: TestContext): string {
+  const object = join(scratch(t), "netfilter.bpf.o");
+  const source = join(root, "native/libbpf-ts/test/bpf/netfilter.bpf.c");
+  const multiarch = execFileSync("cc", ["-print-multiarch"], { encoding: "utf8" }).trim();
+  const include = multiarch === "" ? [] : [`-I/usr/include/${multiarch}`];
+  execFileSync("clang", ["-O2", "-g", "-target", "bpf", ...include, "-c", source, "-o", object]);
+  return object;
+}

@@ -40,7 +40,9 @@ function hintFor(operation: string, errno: number, code: string): string {
     case "EBUSY":
       return operation === "load" || operation.startsWith("set")
         ? "configure the object before load()"
-        : "something else is attached there already";
+        : operation === "attach to netfilter"
+          ? "another BPF program has this priority there: choose the next one"
+          : "something else is attached there already";
     case "EINVAL":
       return operation.startsWith("attach")
         ? "the program's type does not fit this kind of attachment, or the kernel is too old for it"
@@ -53,6 +55,10 @@ function hintFor(operation: string, errno: number, code: string): string {
       return "maps are allocated at load: lower maxEntries, or raise the memory limit of the cgroup";
     case "EMFILE":
       return "raise the limit of open files (ulimit -n)";
+    case "ERANGE":
+      return operation === "attach to netfilter"
+        ? "the kernel keeps priorities -2147483648 and 2147483647 for itself"
+        : "";
     case "EEXIST":
       return operation === "update" ? 'the key exists already: use mode "any"' : "";
     default:

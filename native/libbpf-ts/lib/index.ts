@@ -40,6 +40,7 @@ export { ObjectBtf, type RecordDecoder } from "./object-btf.js";
 export {
   Program,
   enableRunTimeStatistics,
+  type NetfilterOptions,
   type PerfEventOptions,
   type ProgramStatistics,
   type ScopedUprobeOptions,

@@ -83,6 +83,7 @@ export interface NativeProgram {
   attachIterator(): NativeLink;
   attachRawTracepoint(name: string): NativeLink;
   attachScopedUprobe(event: NativeUprobeEvent, cookie: bigint, anchorPid: number): NativeLink;
+  attachNetfilter(family: number, hook: number, priority: number, namespace: number): NativeLink;
 }
 
 export interface NativeLink {

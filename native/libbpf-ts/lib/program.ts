@@ -43,6 +43,29 @@ export interface ScopedUprobeOptions {
   anchorPid: number;
 }
 
+/** A netfilter hook, as a rule of nftables sees it. */
+export interface NetfilterOptions {
+  family: "ipv4" | "ipv6";
+  hook: "pre_routing" | "local_in" | "forward" | "local_out" | "post_routing";
+  /**
+   * Lower runs first (nftables' own: -300 raw … 100 srcnat). Any 32-bit integer but the lowest and the
+   * highest, and one that no other BPF program has there.
+   */
+  priority: number;
+  /** Descriptor of a network namespace (/run/netns/…, /proc/PID/ns/net); default: our own. */
+  namespace?: number;
+}
+
+/** include/uapi/linux/netfilter.h: NFPROTO_… and NF_INET_… */
+const netfilterFamilies = { ipv4: 2, ipv6: 10 } as const;
+const netfilterHooks = {
+  pre_routing: 0,
+  local_in: 1,
+  forward: 2,
+  local_out: 3,
+  post_routing: 4,
+} as const;
+
 /** bpf_prog_info; run time and count grow only while run-time statistics are on. */
 export interface ProgramStatistics {
   runTimeNs: bigint;
@@ -160,6 +183,16 @@ export class Program {
     return new NativeBackedLink(
       this.#native.attachScopedUprobe(nativeEvent(event), cookie, anchorPid),
     );
+  }
+
+  /**
+   * SEC("netfilter") (kernel ≥ 6.4), in one network namespace. The descriptor may be closed afterwards; the
+   * link keeps the namespace alive as an open descriptor would, so close it when the namespace is to go.
+   */
+  attachNetfilter(options: NetfilterOptions): Link {
+    const { family, hook, priority, namespace = -1 } = options;
+    const [protocol, number] = [netfilterFamilies[family], netfilterHooks[hook]];
+    return new NativeBackedLink(this.#native.attachNetfilter(protocol, number, priority, namespace));
   }
 
   /**

@@ -10,6 +10,7 @@
 #include <cstring>
 #include "arguments.h"
 #include "environment.h"
+#include "netfilter.h"
 
 namespace libbpf_ts {
 namespace {
@@ -41,6 +42,7 @@ int FindByName(const std::string& wanted, Name name) {
 }
 
 int ProgramTypeId(const std::string& name) {
+  if (name == kNetfilterName) return kNetfilterProgram;
   return FindByName(
       name, [](int id) { return libbpf_bpf_prog_type_str(static_cast<enum bpf_prog_type>(id)); });
 }
@@ -49,6 +51,7 @@ int ProgramTypeId(const std::string& name) {
 // words changed in 6.10. Answers 1, 0 or a negative errno.
 int TryHelper(enum bpf_prog_type type, int helper) {
   LIBBPF_OPTS(bpf_prog_load_opts, options);
+  if (type == kNetfilterProgram) options.expected_attach_type = kNetfilterAttach;
   switch (type) {
     case BPF_PROG_TYPE_TRACING:
     case BPF_PROG_TYPE_EXT:
@@ -98,8 +101,11 @@ Napi::Value ProbeProgramType(const Napi::CallbackInfo& info) {
   int type = ProgramTypeId(name);
   if (type < 0) return env.Undefined();
   LogScope log(env);
+  // libbpf 1.1 does not know the type and 1.2 not how it is loaded.
   return Napi::Number::New(
-      env, libbpf_probe_bpf_prog_type(static_cast<enum bpf_prog_type>(type), nullptr));
+      env, type == kNetfilterProgram
+               ? ProbeNetfilter()
+               : libbpf_probe_bpf_prog_type(static_cast<enum bpf_prog_type>(type), nullptr));
 }
 
 Napi::Value ProbeMapType(const Napi::CallbackInfo& info) {

@@ -9,8 +9,8 @@ namespace libbpf_ts {
 void LinkCore::DoClose() {
   bpf_link__destroy(link_);  // accepts null
   link_ = nullptr;
-  link_fd_.Reset();  // the program first, then the event it was on
-  perf_event_.Reset();
+  link_fd_.Reset();  // the program first, then what it was on
+  place_.Reset();
 }
 
 Failure LinkCore::ReadIterator(std::vector<uint8_t>* out) {

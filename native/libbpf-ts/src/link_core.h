@@ -15,8 +15,9 @@ namespace libbpf_ts {
 class LinkCore : public Resource {
  public:
   LinkCore(std::string name, bpf_link* link) : name_(std::move(name)), link_(link) {}
-  LinkCore(std::string name, Fd link, Fd perf_event)
-      : name_(std::move(name)), link_fd_(std::move(link)), perf_event_(std::move(perf_event)) {}
+  // `place` is what it is attached to, where that has to outlive it.
+  LinkCore(std::string name, Fd link, Fd place)
+      : name_(std::move(name)), link_fd_(std::move(link)), place_(std::move(place)) {}
   ~LinkCore() override { Close(); }
 
   // Runs an iterator program once and returns what it wrote.
@@ -30,7 +31,7 @@ class LinkCore : public Resource {
   std::string name_;
   bpf_link* link_ = nullptr;
   Fd link_fd_;
-  Fd perf_event_;
+  Fd place_;
 };
 
 }  // namespace libbpf_ts

@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 #include <cerrno>
+#include "netfilter.h"
 
 namespace libbpf_ts {
 
@@ -11,6 +12,7 @@ Failure ObjectCore::OpenFile(const std::string& path, const std::string& name,
   LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = name.empty() ? nullptr : name.c_str());
   bpf_object* object = bpf_object__open_file(path.c_str(), &options);
   if (object == nullptr) return Fail(errno, "open", path);
+  TypeNetfilterPrograms(object);
   *out = std::make_shared<ObjectCore>(object);
   return {};
 }
@@ -21,6 +23,7 @@ Failure ObjectCore::OpenMemory(const void* bytes, size_t size, const std::string
   if (size == 0) return Fail(EINVAL, "open", name, "no bytes");
   bpf_object* object = bpf_object__open_mem(bytes, size, &options);
   if (object == nullptr) return Fail(errno, "open", name.empty() ? "object in memory" : name);
+  TypeNetfilterPrograms(object);
   *out = std::make_shared<ObjectCore>(object);
   return {};
 }

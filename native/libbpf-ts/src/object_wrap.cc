@@ -6,6 +6,7 @@
 #include "arguments.h"
 #include "environment.h"
 #include "map_wrap.h"
+#include "netfilter.h"
 #include "program_wrap.h"
 
 namespace libbpf_ts {
@@ -65,7 +66,9 @@ Napi::Value ObjectWrap::Programs(const Napi::CallbackInfo& info) {
     Napi::Object entry = Napi::Object::New(env);
     entry.Set("name", bpf_program__name(program));
     entry.Set("section", bpf_program__section_name(program));
-    const char* type = libbpf_bpf_prog_type_str(bpf_program__type(program));
+    const char* type = bpf_program__type(program) == kNetfilterProgram
+                           ? kNetfilterName
+                           : libbpf_bpf_prog_type_str(bpf_program__type(program));
     entry.Set("type", type != nullptr ? type : "unknown");
     entry.Set("autoload", bpf_program__autoload(program));
     entry.Set("loaded", core_->loaded() && bpf_program__fd(program) >= 0);

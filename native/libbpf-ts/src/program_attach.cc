@@ -6,6 +6,7 @@
 #include "arguments.h"
 #include "environment.h"
 #include "link_wrap.h"
+#include "netfilter.h"
 #include "perf_event.h"
 #include "program_wrap.h"
 #include "tracefs_wrap.h"
@@ -162,6 +163,24 @@ Napi::Value ProgramWrap::AttachScopedUprobe(const Napi::CallbackInfo& info) {
   auto core = std::make_shared<LinkCore>(name_, std::move(link), std::move(carrier));
   event->core()->AddChild(core);
   return Adopt(env, std::move(core));
+}
+
+// attachNetfilter(family, hook, priority, namespace descriptor; -1 = the caller's)
+Napi::Value ProgramWrap::AttachNetfilter(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  NetfilterPlace place;
+  if (!Usable(env, "attach to netfilter") || !Read(info, 0, &place.family) ||
+      !Read(info, 1, &place.hook) || !Read(info, 2, &place.priority) ||
+      !Read(info, 3, &place.space)) {
+    return env.Undefined();
+  }
+  NetfilterHold hold;
+  Failure failure = libbpf_ts::AttachNetfilter(bpf_program__fd(program_), name_, place, &hold);
+  if (failure) {
+    Throw(env, failure);
+    return env.Undefined();
+  }
+  return Adopt(env, std::make_shared<LinkCore>(name_, std::move(hold.link), std::move(hold.space)));
 }
 
 }  // namespace libbpf_ts

@@ -27,7 +27,8 @@ void ProgramWrap::Init(Napi::Env env) {
                    InstanceMethod<&ProgramWrap::AttachPerfEvent>("attachPerfEvent"),
                    InstanceMethod<&ProgramWrap::AttachIterator>("attachIterator"),
                    InstanceMethod<&ProgramWrap::AttachRawTracepoint>("attachRawTracepoint"),
-                   InstanceMethod<&ProgramWrap::AttachScopedUprobe>("attachScopedUprobe")}));
+                   InstanceMethod<&ProgramWrap::AttachScopedUprobe>("attachScopedUprobe"),
+                   InstanceMethod<&ProgramWrap::AttachNetfilter>("attachNetfilter")}));
 }
 
 Napi::Value ProgramWrap::New(Napi::Env env, std::shared_ptr<ObjectCore> core,

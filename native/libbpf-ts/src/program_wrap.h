@@ -27,6 +27,7 @@ class ProgramWrap : public Napi::ObjectWrap<ProgramWrap> {
   Napi::Value AttachIterator(const Napi::CallbackInfo& info);
   Napi::Value AttachRawTracepoint(const Napi::CallbackInfo& info);
   Napi::Value AttachScopedUprobe(const Napi::CallbackInfo& info);
+  Napi::Value AttachNetfilter(const Napi::CallbackInfo& info);
 
   bool Usable(Napi::Env env, const char* operation);
   // Takes over what libbpf returned, or throws errno.
