@@ -12,6 +12,8 @@
 
 #define AF_INET 2
 #define AF_INET6 10
+#define OWNER_TIME_WAIT 6 /* include/net/tcp_states.h */
+#define OWNER_NEW_SYN_RECV 12
 
 extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak; /* 6.2 */
 
@@ -36,6 +38,13 @@ static __always_inline bool owner_is_inet(struct sock *sk) {
   __u16 family = sk ? sk->__sk_common.skc_family : 0;
 
   return family == AF_INET || family == AF_INET6;
+}
+
+/* The two short kinds of TCP's sockets (a handshake's, TIME_WAIT) have no storage. */
+static __always_inline bool owner_is_full(struct sock *sk) {
+  __u8 state = sk->__sk_common.skc_state;
+
+  return state != OWNER_NEW_SYN_RECV && state != OWNER_TIME_WAIT;
 }
 
 /* A fresh clone belongs to nobody until a process of the tree touches it. */

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Owns: what delay_in and delay_out both ask of a TCP segment: its ends, its place in the stream,
+ * and whether it is wanted.
+ */
+#ifndef TREESNOOP_DELAY_H
+#define TREESNOOP_DELAY_H
+
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+
+#include "connection.h"
+#include "packets.h"
+#include "tree.h"
+
+struct segment {
+  struct connection connection; /* as in the packet: s is who sent it */
+  __u32 seq, ack;
+  __u32 length;   /* of the data */
+  __u32 segments; /* it was cut into, or put together of */
+  bool numbered;  /* takes a place in the stream: data, SYN, FIN */
+};
+
+/* What config.json asks for; 0: any port. */
+struct delay_choice {
+  __u16 sport, dport;
+  __u32 sample; /* one connection in so many */
+};
+
+/* Whether sequence number a comes before b. */
+static __always_inline bool seq_before(__u32 a, __u32 b) { return (__s32)(a - b) < 0; }
+
+/* skb's network and transport headers are set. */
+static __always_inline bool segment_read(struct segment *segment, struct sk_buff *skb) {
+  struct connection *ends = &segment->connection;
+  unsigned char *head = skb->head;
+  __u16 network = skb->network_header, transport = skb->transport_header;
+  struct skb_shared_info *shared = (void *)(head + skb->end);
+  __u8 ip[40]; /* of either version: what stands behind an IPv4 header is not looked at */
+  struct tcphdr tcp;
+  __u64 data;
+
+  if (bpf_probe_read_kernel(ip, sizeof(ip), head + network)) return false;
+  if (bpf_probe_read_kernel(&tcp, sizeof(tcp), head + transport)) return false;
+  __builtin_memset(segment, 0, sizeof(*segment));
+  ends->ip = ip[0] >> 4;
+  if (ends->ip == 6) {
+    __builtin_memcpy(ends->saddr6, ip + 8, 16);
+    __builtin_memcpy(ends->daddr6, ip + 24, 16);
+  } else {
+    __builtin_memcpy(ends->saddr4, ip + 12, 4);
+    __builtin_memcpy(ends->daddr4, ip + 16, 4);
+  }
+  ends->sport = bpf_ntohs(tcp.source);
+  ends->dport = bpf_ntohs(tcp.dest);
+  segment->seq = bpf_ntohl(tcp.seq);
+  segment->ack = bpf_ntohl(tcp.ack_seq);
+  data = (__u64)skb->data - (__u64)head;
+  asm volatile("" : "+r"(data)); /* or it is taken as 32 bits, which pointers must not be */
+  segment->length = skb->len - (transport - (__u32)data) - tcp.doff * 4;
+  segment->numbered = segment->length || tcp.syn || tcp.fin;
+  segment->segments = BPF_CORE_READ(shared, gso_segs);
+  if (!segment->segments) segment->segments = 1;
+  return true;
+}
+
+/* The same for both directions of a connection, and on both hosts: a connection is seen whole. */
+static __always_inline __u32 delay_hash(const struct connection *ends) {
+  const __u64 *from = (const __u64 *)ends->saddr6, *to = (const __u64 *)ends->daddr6;
+  __u64 hash = from[0] ^ to[0] ^ (from[1] ^ to[1]) * 31;
+
+  hash ^= (__u64)(ends->sport ^ ends->dport) << 32 | (__u32)(ends->sport + ends->dport);
+  hash *= 0x9e3779b97f4a7c15ULL; /* 2^64 / golden ratio: Knuth, TAOCP 6.4 */
+  return hash >> 32;
+}
+
+static __always_inline bool delay_wanted(const struct connection *ends,
+                                         const struct delay_choice *choice) {
+  if (choice->sport && choice->sport != ends->sport) return false;
+  if (choice->dport && choice->dport != ends->dport) return false;
+  return choice->sample <= 1 || delay_hash(ends) % choice->sample == 0;
+}
+
+/* Nothing comes after the last row of a process: 0 for one that has ended. */
+static __always_inline __u32 delay_process(__u32 id) {
+  struct process *process = id ? bpf_map_lookup_elem(&processes, &id) : NULL;
+
+  return process && !process->end_ns ? id : 0;
+}
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Owns: the end of the way of packets somebody asks for over HTTP, and what is lost of them. What
+ * lies before is core/packets.bpf.c's.
+ */
+#include "analyzer.h"
+#include "connection.h"
+
+SEC("cgroup_skb/ingress")
+int analyzer_transport_in(struct __sk_buff *ctx) {
+  struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
+  struct packet *packet = packet_find(as_number(skb));
+  struct bpf_sock *sk;
+
+  if (!packet || !packet->queries) return 1;
+  sk = ctx->sk ? bpf_sk_fullsock(ctx->sk) : NULL;
+  packet->ns[PACKET_TRANSPORT] = bpf_ktime_get_ns();
+  analyzer_know(packet, sk ? bpf_sk_storage_get(&socket_owners, sk, NULL, 0) : NULL,
+                ANALYZER_RECEIVE, PACKET_TRANSPORT);
+  return 1;
+}
+
+SEC("tp_btf/net_dev_start_xmit")
+int BPF_PROG(analyzer_link_out, struct sk_buff *skb, struct net_device *dev) {
+  struct packet *packet = packet_find_sent(skb);
+
+  if (!packet || !packet->queries || packet_goes_on(dev)) return 0;
+  packet->ns[PACKET_LINK] = bpf_ktime_get_ns();
+  analyzer_reach(packet, ANALYZER_SEND, PACKET_LINK);
+  packet->queries = 0;
+  return 0;
+}
+
+__noinline int analyzer_drop_one(__u32 query) {
+  struct analyzer_total *total = bpf_map_lookup_elem(&analyzer_totals, &query);
+
+  if (total) __sync_fetch_and_add(&total->drops, 1);
+  return 0;
+}
+
+static __always_inline void analyzer_drop(__u32 queries) {
+  for (int i = 0; i < ANALYZER_QUERIES && queries >> i; i++)
+    if (queries >> i & 1) analyzer_drop_one(i);
+}
+
+/* What TCP sent was lost somewhere, as it sees it. */
+SEC("tp_btf/tcp_retransmit_skb")
+int BPF_PROG(analyzer_retransmit, struct sock *sk) {
+  struct analyzer_ends ends = {.protocol = IPPROTO_TCP};
+  struct socket_owner *owner;
+  struct connection connection;
+
+  if (!analyzer_active || !owner_is_full(sk)) return 0;
+  owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
+  if (!host_mode && (!owner || !(owner->process | owner->listener))) return 0;
+  connection_of(&connection, sk);
+  __builtin_memcpy(ends.saddr, connection.saddr6, sizeof(ends.saddr));
+  __builtin_memcpy(ends.daddr, connection.daddr6, sizeof(ends.daddr));
+  ends.sport = connection.sport;
+  ends.dport = connection.dport;
+  ends.ip = connection.ip;
+  analyzer_drop(analyzer_match(&ends, false));
+  return 0;
+}
+
+/* Dropped on its way here. What TCP sent and was dropped on this host is told by its
+ * retransmission. */
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(analyzer_dropped, struct sk_buff *skb, void *location, __u32 reason) {
+  struct packet *packet = packet_find(as_number(skb));
+  struct sock *sk = skb->sk;
+
+  if (!packet || !packet->queries) return 0;
+  if (reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_NOT_SPECIFIED)) return 0;
+  if (packet->sk && (!sk || packet->sk != as_number(sk) || sk->sk_protocol == IPPROTO_TCP))
+    return 0;
+  if (host_mode || packet->ns[PACKET_TRANSPORT]) analyzer_drop(packet->queries);
+  packet->queries = 0;
+  return 0;
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Owns: how long each received TCP packet took through the layers, a record each. How it came is
+ * told by its stamps (core/packets.bpf.c). Where TCP has it, its sk_buff may be put together with
+ * the one before it; so from there on it goes by its place in the stream: it is read when the
+ * reader's place (copied_seq) has reached its end.
+ */
+#include "delay_in.h"
+
+#define DELAY_IN_AT_ONCE 256 /* packets one step of a reader may finish */
+
+/* Runs in TCP's receive path with the socket known, before TCP looks at the packet. */
+SEC("cgroup_skb/ingress")
+int delay_in_transport(struct __sk_buff *ctx) {
+  struct bpf_sock *sk = ctx->sk ? bpf_sk_fullsock(ctx->sk) : NULL;
+  struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
+  struct delay_in_packet packet = {}, *kept;
+  struct delay_in_socket *socket = NULL;
+  struct socket_owner *owner;
+  struct bpf_tcp_sock *tcp;
+  struct packet *stamps;
+  struct segment segment;
+  __u32 process = 0;
+
+  if (!sk || sk->protocol != IPPROTO_TCP) return 1;
+  owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
+  if (owner) process = owner->process ? owner->process : owner->listener;
+  if (!process && !host_mode) return 1;
+  if (!segment_read(&segment, skb) || !delay_wanted(&segment.connection, &delay_in_choice))
+    return 1;
+  stamps = packet_find(as_number(skb));
+  if (!stamps || !stamps->ns[PACKET_NETWORK]) {
+    __sync_fetch_and_add(&delay_in_unstamped, 1);
+    return 1;
+  }
+  packet.seq = segment.seq;
+  packet.end = segment.seq + segment.length;
+  packet.ack = segment.ack;
+  packet.segments = segment.segments;
+  packet.link_ns = stamps->ns[PACKET_LINK];
+  packet.network_ns = stamps->ns[PACKET_NETWORK];
+  packet.transport_ns = bpf_ktime_get_ns();
+  packet.sk = as_number(sk);
+  /* Data for a connection that is not established yet comes with the end of the handshake. */
+  tcp = segment.numbered && sk->state != BPF_TCP_LISTEN ? bpf_tcp_sock(sk) : NULL;
+  if (tcp) socket = delay_in_meet(sk, &segment);
+  if (socket) {
+    packet.retransmitted = seq_before(segment.seq, socket->high);
+    if (seq_before(socket->high, packet.end)) socket->high = packet.end;
+  }
+  kept = segment.length && tcp && socket && seq_before(tcp->rcv_nxt, packet.end)
+             ? delay_in_place(packet.sk, packet.seq)
+             : NULL;
+  if (!kept) { /* nobody will read it */
+    delay_in_tell(&packet, &segment.connection, delay_process(process), packet.transport_ns, false);
+    return 1;
+  }
+  kept->sk = 0; /* a reader must not take half of it */
+  *kept = packet;
+  __sync_fetch_and_add(&delay_in_kept, 1);
+  return 1;
+}
+
+struct delay_in_reader {
+  struct delay_in_socket *socket;
+  __u64 sk, now;
+  __u32 process;
+  __u32 copied;
+};
+
+/* The next packet, if it was read to its end. 1: no more. */
+static long delay_in_step(__u32 index, struct delay_in_reader *reader) {
+  struct delay_in_socket *socket = reader->socket;
+  struct delay_in_packet packet, *kept = delay_in_place(reader->sk, socket->next);
+
+  if (!seq_before(socket->next, reader->copied)) return 1;
+  if (!kept || kept->sk != reader->sk || kept->seq != socket->next) {
+    socket->next = reader->copied; /* until a packet begins where the reader stands */
+    return 1;
+  }
+  if (seq_before(reader->copied, kept->end)) return 1;
+  packet = *kept;
+  kept->sk = 0;
+  socket->next = packet.end;
+  __sync_fetch_and_add(&delay_in_told, 1);
+  delay_in_tell(&packet, &socket->connection, reader->process, reader->now, true);
+  return 0;
+}
+
+/* After each step of reading, by whatever call; copied_seq says how far it has come. */
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(delay_in_read, struct sock *sk) {
+  struct delay_in_socket *socket = bpf_sk_storage_get(&delay_in_sockets, sk, NULL, 0);
+  struct delay_in_reader reader = {.socket = socket, .sk = as_number(sk)};
+  struct thread *thread = current_thread();
+  struct socket_owner *owner;
+  struct tcp_sock *tcp;
+
+  if (!socket || socket->run != delay_in_run) return 0;
+  tcp = bpf_skc_to_tcp_sock(sk);
+  if (!tcp) return 0;
+  reader.copied = tcp->copied_seq;
+  if (!seq_before(socket->next, reader.copied)) return 0;
+  reader.now = bpf_ktime_get_ns();
+  /* The kernel's own readers work on whatever task they interrupt. */
+  if (sk->sk_lock.owned) {
+    if (thread) reader.process = thread->process;
+  } else {
+    owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
+    if (owner) reader.process = delay_process(owner->process);
+  }
+  bpf_loop(DELAY_IN_AT_ONCE, delay_in_step, &reader, 0);
+  return 0;
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Owns: how long each sent TCP packet took through the layers, a record each: from the write of its
+ * first byte to the driver. Its stamps in between are core/packets.bpf.c's. All that is asked of
+ * the socket is asked at the device's queue, which the packet reaches before TCP goes on: after
+ * that the packet may wait, and the socket has changed.
+ */
+#include "delay_out.h"
+
+SEC("tp_btf/tcp_sendmsg_locked")
+int BPF_PROG(delay_out_write, struct sock *sk) {
+  struct socket_owner *owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
+  struct delay_out_socket *socket;
+  struct connection connection;
+  struct tcp_sock *tcp;
+  __u32 count;
+
+  if (!host_mode && (!owner || !owner->process) && !current_thread()) return 0;
+  connection_of(&connection, sk);
+  if (connection.dport && !delay_wanted(&connection, &delay_out_choice)) return 0;
+  tcp = bpf_skc_to_tcp_sock(sk);
+  if (!tcp) return 0;
+  socket = bpf_sk_storage_get(&delay_out_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+  if (!socket) {
+    __sync_fetch_and_add(&delay_out_lost, 1);
+    return 0;
+  }
+  if (socket->run != delay_out_run) socket->count = 0;
+  socket->run = delay_out_run;
+  count = socket->count;
+  socket->writes[count % DELAY_OUT_WRITES].seq = tcp->write_seq;
+  socket->writes[count % DELAY_OUT_WRITES].ns = bpf_ktime_get_ns();
+  socket->count = count + 1;
+  return 0;
+}
+
+/* Reads what the packet and its socket say. False: not wanted. */
+static __always_inline bool delay_out_begin(struct delay_out_packet *packet, struct sk_buff *skb,
+                                            struct sock *sk, bool full) {
+  struct delay_out_event *event = &packet->event;
+  struct delay_out_socket *socket = NULL;
+  struct socket_owner *owner = NULL;
+  struct segment segment;
+  __u32 next;
+
+  __builtin_memset(event, 0, sizeof(*event));
+  if (full) owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
+  if (owner) event->event.process = owner->process ? owner->process : owner->listener;
+  if (!event->event.process && !host_mode) return false;
+  if (!segment_read(&segment, skb)) return false;
+  delay_out_name(event, sk, &segment.connection);
+  if (!delay_wanted(&event->connection, &delay_out_choice)) return false;
+  event->seq = segment.seq;
+  event->ack = segment.ack;
+  event->length = segment.length;
+  event->segments = segment.segments;
+  if (!full) return true;
+  /* TCP moves on only when this call is back. */
+  next = BPF_CORE_READ((struct tcp_sock *)sk, snd_nxt);
+  event->retransmitted = segment.numbered && seq_before(segment.seq, next);
+  if (segment.length) socket = bpf_sk_storage_get(&delay_out_sockets, sk, NULL, 0);
+  if (socket && socket->run == delay_out_run)
+    packet->written_ns = delay_out_written(socket, segment.seq);
+  return true;
+}
+
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(delay_out_queue, struct sk_buff *skb) {
+  struct sock *sk = skb->sk;
+  __u64 address = as_number(skb);
+  __u32 place = packet_place(address);
+  struct packet *stamps = packet_find_sent(skb);
+  struct delay_out_packet *packet = bpf_map_lookup_elem(&delay_out_packets, &place);
+  bool full;
+
+  if (!sk || !packet || !owner_is_inet(sk)) return 0;
+  full = owner_is_full(sk);
+  if (full && sk->sk_protocol != IPPROTO_TCP) return 0;
+  /* On from the first of a stack of devices. */
+  if (stamps && packet->skb == address && packet->network_ns == stamps->ns[PACKET_NETWORK])
+    return 0;
+  packet->skb = 0;
+  packet->written_ns = 0;
+  if (!delay_out_begin(packet, skb, sk, full)) return 0;
+  if (!stamps || !stamps->ns[PACKET_TRANSPORT]) {
+    __sync_fetch_and_add(&delay_out_unstamped, 1);
+    return 0;
+  }
+  packet->transport_ns = stamps->ns[PACKET_TRANSPORT];
+  packet->network_ns = stamps->ns[PACKET_NETWORK];
+  packet->sk = as_number(sk);
+  packet->skb = address;
+  __sync_fetch_and_add(&delay_out_begun, 1);
+  return 0;
+}
+
+SEC("tp_btf/net_dev_start_xmit")
+int BPF_PROG(delay_out_send, struct sk_buff *skb, struct net_device *dev) {
+  __u64 address = as_number(skb), now;
+  __u32 place = packet_place(address), process;
+  struct delay_out_packet *packet = bpf_map_lookup_elem(&delay_out_packets, &place);
+  struct delay_out_event *event, *known;
+
+  if (!packet || packet->skb != address || packet->sk != as_number(skb->sk)) return 0;
+  if (packet_goes_on(dev)) return 0;
+  packet->skb = 0;
+  __sync_fetch_and_add(&delay_out_told, 1);
+  now = bpf_ktime_get_ns();
+  known = &packet->event;
+  process = delay_process(known->event.process);
+  if (!process && !host_mode) return 0;
+  event = event_reserve(delay_out_stream, process, now, sizeof(*event));
+  if (!event) return 0;
+  __builtin_memcpy((void *)event + sizeof(event->event), (void *)known + sizeof(event->event),
+                   sizeof(*event) - sizeof(event->event));
+  event->written = packet->written_ns != 0;
+  if (event->written) event->tcp_ns = packet->transport_ns - packet->written_ns;
+  event->ip_ns = packet->network_ns - packet->transport_ns;
+  event->qdisc_ns = now - packet->network_ns;
+  event->total_ns = event->tcp_ns + now - packet->transport_ns;
+  event_submit(event, sizeof(*event));
+  return 0;
+}
+
+/* Never sent: a full queue, a filter. */
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(delay_out_drop, struct sk_buff *skb) {
+  __u64 address = as_number(skb);
+  __u32 place = packet_place(address);
+  struct delay_out_packet *packet = bpf_map_lookup_elem(&delay_out_packets, &place);
+
+  if (!packet || packet->skb != address) return 0;
+  packet->skb = 0;
+  __sync_fetch_and_add(&delay_out_dropped, 1);
+  return 0;
+}

@@ -1,0 +1,79 @@
+/**
+ * delay_in: how long each received TCP packet took through each layer, up to its reader
+ * (bpf/modules/delay_in.bpf.c).
+ */
+import { attachAll, type Column, defineModule, host, processColumns } from "../core/module.js";
+import {
+  choose,
+  counters,
+  delayKeys,
+  delayNeeds,
+  type DelayOptions,
+  endColumns,
+  placeColumns,
+  sizeColumns,
+  timeColumn,
+} from "../services/delays.js";
+import { receivedNeeds, receivedParts, stampReceived } from "../services/packets.js";
+import { ownerParts, ownSockets } from "../services/sockets.js";
+
+const programs = ["delay_in_read", "delay_in_transport"];
+
+const columns: readonly Column[] = [
+  ...processColumns,
+  ...endColumns(),
+  ...placeColumns,
+  timeColumn("TOTAL", "from the driver to the reader, or to TCP where nobody reads it", "total_ns"),
+  timeColumn("MAC", "from the driver to the protocols: GRO, backlog", "mac_ns"),
+  timeColumn("IP", "from there to TCP: routing, netfilter, the socket found", "ip_ns"),
+  timeColumn("TCP", "from there until its last byte is read; empty where it has none to read", "tcp_ns", "read"),
+  ...sizeColumns,
+  {
+    name: "RETRANS",
+    type: "integer",
+    description: "1: it lies before what had come by then, sent again or overtaken",
+    from: { field: "retransmitted" },
+  },
+];
+
+export default defineModule<DelayOptions>({
+  name: "delay_in",
+  summary: "time of each received TCP packet in each layer",
+  ...delayKeys("delay_in"),
+  columns: () => columns,
+  bpf: () => ({
+    programs: [...ownerParts.programs, ...receivedParts.programs, ...programs],
+    maps: [...ownerParts.maps, ...receivedParts.maps, "delay_in_packets", "delay_in_sockets"],
+    stream: { number: "delay_in_stream", record: "struct delay_in_event" },
+  }),
+  needs: () => [...delayNeeds(), ...receivedNeeds(), host.tracepoint("tcp_rcv_space_adjust")],
+  start(context, options) {
+    const since = counters(context, [
+      "delay_in_lost",
+      "delay_in_unstamped",
+      "delay_in_kept",
+      "delay_in_told",
+      "owner_lost",
+    ]);
+    choose(context, "delay_in", options);
+    ownSockets(context);
+    stampReceived(context, "all");
+    const detach = attachAll(context, programs);
+    return {
+      kind: "stream",
+      backend: "bpf",
+      lost: () => since("delay_in_lost") + since("delay_in_unstamped") + since("owner_lost"),
+      stop: () => {
+        detach();
+        const unread = since("delay_in_kept") - since("delay_in_told");
+        const unstamped = since("delay_in_unstamped");
+        if (unstamped > 0) {
+          context.warn(`delay_in: of ${unstamped.toString()} packets the way to TCP could not be told; they have no row.`);
+        }
+        if (unread > 0) {
+          context.warn(`delay_in: ${unread.toString()} packets were not read by the end, or not told apart by then; they have no row.`);
+        }
+      },
+    };
+  },
+});
