@@ -19,7 +19,7 @@ struct segment {
   __u32 seq, ack;
   __u32 length;   /* of the data */
   __u32 segments; /* it was cut into, or put together of */
-  bool numbered;  /* takes a place in the stream: data, SYN, FIN */
+  __u32 span;     /* of its place in the stream: data, SYN, FIN */
 };
 
 /* What config.json asks for; 0: any port. */
@@ -37,12 +37,17 @@ static __always_inline bool segment_read(struct segment *segment, struct sk_buff
   unsigned char *head = skb->head;
   __u16 network = skb->network_header, transport = skb->transport_header;
   struct skb_shared_info *shared = (void *)(head + skb->end);
-  __u8 ip[40]; /* of either version: what stands behind an IPv4 header is not looked at */
+  __u8 ip[60]; /* mostly with TCP's header behind it */
   struct tcphdr tcp;
   __u64 data;
 
   if (bpf_probe_read_kernel(ip, sizeof(ip), head + network)) return false;
-  if (bpf_probe_read_kernel(&tcp, sizeof(tcp), head + transport)) return false;
+  if (transport - network == 20)
+    __builtin_memcpy(&tcp, ip + 20, sizeof(tcp));
+  else if (transport - network == 40)
+    __builtin_memcpy(&tcp, ip + 40, sizeof(tcp));
+  else if (bpf_probe_read_kernel(&tcp, sizeof(tcp), head + transport))
+    return false;
   __builtin_memset(segment, 0, sizeof(*segment));
   ends->ip = ip[0] >> 4;
   if (ends->ip == 6) {
@@ -59,7 +64,7 @@ static __always_inline bool segment_read(struct segment *segment, struct sk_buff
   data = (__u64)skb->data - (__u64)head;
   asm volatile("" : "+r"(data)); /* or it is taken as 32 bits, which pointers must not be */
   segment->length = skb->len - (transport - (__u32)data) - tcp.doff * 4;
-  segment->numbered = segment->length || tcp.syn || tcp.fin;
+  segment->span = segment->length + tcp.syn + tcp.fin;
   segment->segments = BPF_CORE_READ(shared, gso_segs);
   if (!segment->segments) segment->segments = 1;
   return true;

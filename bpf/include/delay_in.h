@@ -9,6 +9,7 @@
 #include "delay.h"
 
 #define DELAY_IN_BITS 15
+#define DELAY_IN_STEPS 4 /* places looked at */
 
 struct delay_in_event {
   struct event event;
@@ -29,7 +30,7 @@ struct delay_in_packet {
   __u8 retransmitted;
 };
 
-/* By socket and place in the stream; who finds the place taken takes it (packets.h). */
+/* By socket and place in the stream; who finds all places taken takes the first (packets.h). */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, 1 << DELAY_IN_BITS);
@@ -42,6 +43,7 @@ struct delay_in_socket {
   __u32 run;
   __u32 next; /* where the first packet begins that is not read yet */
   __u32 high; /* end of what has come */
+  __u32 gap;  /* 1: that is not known; it is where the next packet to come begins */
 };
 
 struct {
@@ -58,10 +60,30 @@ __u64 delay_in_unstamped = 0;               /* packets whose way to TCP is not k
 __u64 delay_in_kept = 0, delay_in_told = 0; /* for a reader; read */
 __u64 delay_in_lost = 0;                    /* no memory */
 
-static __always_inline struct delay_in_packet *delay_in_place(__u64 sk, __u32 seq) {
-  __u32 place = (sk ^ (__u64)seq << 32) * 0x9e3779b97f4a7c15ULL >> (64 - DELAY_IN_BITS);
+/* Neighbours in the stream are neighbours here: one window of a socket does not meet itself. */
+static __always_inline struct delay_in_packet *delay_in_place(__u64 sk, __u32 seq, __u32 step) {
+  __u32 place = (sk * 0x9e3779b97f4a7c15ULL >> 32) + (seq >> 8) + step;
 
+  place &= (1 << DELAY_IN_BITS) - 1;
   return bpf_map_lookup_elem(&delay_in_packets, &place);
+}
+
+static __always_inline struct delay_in_packet *delay_in_find(__u64 sk, __u32 seq) {
+  for (__u32 step = 0; step < DELAY_IN_STEPS; step++) {
+    struct delay_in_packet *packet = delay_in_place(sk, seq, step);
+
+    if (packet && packet->sk == sk && packet->seq == seq) return packet;
+  }
+  return NULL;
+}
+
+static __always_inline struct delay_in_packet *delay_in_free(__u64 sk, __u32 seq) {
+  for (__u32 step = 0; step < DELAY_IN_STEPS; step++) {
+    struct delay_in_packet *packet = delay_in_place(sk, seq, step);
+
+    if (packet && !packet->sk) return packet;
+  }
+  return delay_in_place(sk, seq, 0);
 }
 
 static __always_inline void delay_in_tell(const struct delay_in_packet *packet,
@@ -86,7 +108,7 @@ static __always_inline void delay_in_tell(const struct delay_in_packet *packet,
   event_submit(event, sizeof(*event));
 }
 
-/* A socket met for the first time: reading begins with this packet. */
+/* Of a socket met for the first time, or behind a gap, reading is followed from this packet on. */
 static __always_inline struct delay_in_socket *delay_in_meet(struct bpf_sock *sk,
                                                              const struct segment *segment) {
   struct delay_in_socket *socket =
@@ -96,11 +118,15 @@ static __always_inline struct delay_in_socket *delay_in_meet(struct bpf_sock *sk
     __sync_fetch_and_add(&delay_in_lost, 1);
     return NULL;
   }
-  if (socket->run == delay_in_run) return socket;
-  socket->connection = segment->connection;
+  if (socket->run != delay_in_run) {
+    socket->connection = segment->connection;
+    socket->high = segment->seq;
+    socket->gap = 1;
+    socket->run = delay_in_run;
+  }
+  if (!socket->gap || !segment->length) return socket;
   socket->next = segment->seq;
-  socket->high = segment->seq;
-  socket->run = delay_in_run;
+  socket->gap = 0;
   return socket;
 }
 

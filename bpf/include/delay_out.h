@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: when a program wrote which part of a TCP stream, and packets on their way from TCP to the
- * device, with the record of each. Owns not: where they are met (modules/delay_out.bpf.c).
+ * Owns: packets on their way from TCP to the device, and the record of each. Owns not: where they
+ * are met (modules/delay_out.bpf.c).
  */
 #ifndef TREESNOOP_DELAY_OUT_H
 #define TREESNOOP_DELAY_OUT_H
 
-#include "delay.h"
-
-#define DELAY_OUT_WRITES 128 /* per socket; a power of two */
+#include "delay_out_socket.h"
 
 struct delay_out_event {
   struct event event;
@@ -31,6 +29,7 @@ EVENT_RECORD(delay_out_event);
 struct delay_out_packet {
   __u64 skb, sk;
   __u64 written_ns, transport_ns, network_ns;
+  __u32 span;
   struct delay_out_event event;
 };
 
@@ -42,50 +41,11 @@ struct {
   __type(value, struct delay_out_packet);
 } delay_out_packets SEC(".maps");
 
-struct delay_out_write {
-  __u64 ns;
-  __u32 seq; /* where it begins */
-};
-
-struct delay_out_socket {
-  __u32 run;
-  __u32 count; /* writes so far; the last DELAY_OUT_WRITES of them are here */
-  struct delay_out_write writes[DELAY_OUT_WRITES];
-};
-
-struct {
-  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, int);
-  __type(value, struct delay_out_socket);
-} delay_out_sockets SEC(".maps");
-
 const volatile __u32 delay_out_stream = 0;
 struct delay_choice delay_out_choice = {};
-__u32 delay_out_run = 0;       /* which time the module is on */
 __u64 delay_out_unstamped = 0; /* packets that did not come from TCP as a whole */
 __u64 delay_out_begun = 0, delay_out_told = 0, delay_out_dropped = 0;
 __u64 delay_out_lost = 0; /* no memory */
-
-/* When the byte at `seq` was written; 0: not known any more. Writes are in the order of the stream.
- */
-static __always_inline __u64 delay_out_written(struct delay_out_socket *socket, __u32 seq) {
-  __u32 count = socket->count, low, high, step;
-
-  if (!count) return 0;
-  low = count > DELAY_OUT_WRITES ? count - DELAY_OUT_WRITES : 0;
-  if (seq_before(seq, socket->writes[low % DELAY_OUT_WRITES].seq)) return 0;
-  high = count; /* the write wanted is in [low, high) */
-  for (step = 0; step < 8 && high - low > 1; step++) {
-    __u32 middle = low + (high - low) / 2;
-
-    if (seq_before(seq, socket->writes[middle % DELAY_OUT_WRITES].seq))
-      high = middle;
-    else
-      low = middle;
-  }
-  return socket->writes[low % DELAY_OUT_WRITES].ns;
-}
 
 /* The socket's own ends, and what address translation has made of the source. */
 static __always_inline void delay_out_name(struct delay_out_event *event, struct sock *sk,
@@ -103,6 +63,29 @@ static __always_inline void delay_out_name(struct delay_out_event *event, struct
       own->sport != packet->sport || before[0] != now[0] || (own->ip == 6 && before[1] != now[1]);
   __builtin_memcpy(event->nat6, packet->saddr6, sizeof(event->nat6));
   event->nat_port = packet->sport;
+}
+
+/* Reads what the packet and its socket say. False: not wanted. */
+static __always_inline bool delay_out_begin(struct delay_out_packet *packet, struct sk_buff *skb,
+                                            struct sock *sk, struct delay_out_socket *socket) {
+  struct delay_out_event *event = &packet->event;
+  struct socket_owner *owner = NULL;
+  struct segment segment;
+
+  __builtin_memset(packet, 0, sizeof(*packet));
+  if (owner_is_full(sk)) owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
+  if (owner) event->event.process = owner->process ? owner->process : owner->listener;
+  if (!event->event.process && !host_mode) return false;
+  if (!segment_read(&segment, skb)) return false;
+  delay_out_name(event, sk, &segment.connection);
+  if (!delay_wanted(&event->connection, &delay_out_choice)) return false;
+  event->seq = segment.seq;
+  event->ack = segment.ack;
+  event->length = segment.length;
+  event->segments = segment.segments;
+  packet->span = segment.span;
+  if (socket && segment.length) packet->written_ns = delay_out_written(socket, segment.seq);
+  return true;
 }
 
 #endif

@@ -18,8 +18,9 @@
 enum packet_layer { PACKET_LINK, PACKET_NETWORK, PACKET_TRANSPORT, PACKET_LAYERS };
 
 struct packet {
-  __u64 skb;               /* whose place this is: the address as a number; 0: nobody's */
-  __u64 sk;                /* sent: its socket */
+  __u64 skb; /* whose place this is: the address as a number; 0: nobody's */
+  __u64 sk;  /* sent: its socket */
+  __u64 began_ns;
   __u64 ns[PACKET_LAYERS]; /* CLOCK_MONOTONIC; 0: not met there yet */
   __u32 queries;           /* who asks for it over HTTP (analyzer.h) */
 };
@@ -35,33 +36,38 @@ static __always_inline __u32 packet_place(__u64 address) {
   return address * 0x9e3779b97f4a7c15ULL >> (64 - PACKET_BITS);
 }
 
-static __always_inline struct packet *packet_at(__u64 address) {
-  __u32 place = packet_place(address);
-
+static __always_inline struct packet *packet_at(__u32 place) {
   return bpf_map_lookup_elem(&packets, &place);
+}
+
+/* NULL: its way was not followed from the beginning. */
+static __always_inline struct packet *packet_find(__u64 address) {
+  __u32 place = packet_place(address);
+  struct packet *packet = packet_at(place);
+
+  if (packet && packet->skb == address) return packet;
+  packet = packet_at(place ^ 1);
+  return packet && packet->skb == address ? packet : NULL;
 }
 
 static __always_inline struct packet *packet_begin(__u64 address, __u64 sk, __u32 queries,
                                                    enum packet_layer layer) {
-  struct packet *packet = packet_at(address);
+  __u32 place = packet_place(address);
+  struct packet *packet = packet_at(place), *other = packet_at(place ^ 1);
 
-  if (!packet) return NULL;
+  if (!packet || !other) return NULL;
+  if (other->skb == address || (packet->skb != address && other->began_ns < packet->began_ns))
+    packet = other;
   packet->skb = 0; /* another CPU must not take the new stamps for the old packet's */
   packet->sk = sk;
   packet->ns[PACKET_LINK] = 0;
   packet->ns[PACKET_NETWORK] = 0;
   packet->ns[PACKET_TRANSPORT] = 0;
-  packet->ns[layer] = bpf_ktime_get_ns();
+  packet->began_ns = bpf_ktime_get_ns();
+  packet->ns[layer] = packet->began_ns;
   packet->queries = queries;
   packet->skb = address;
   return packet;
-}
-
-/* NULL: its way was not followed from the beginning. */
-static __always_inline struct packet *packet_find(__u64 address) {
-  struct packet *packet = packet_at(address);
-
-  return packet && packet->skb == address ? packet : NULL;
 }
 
 /* The same for one that is sent: what is only passed on has no socket. */

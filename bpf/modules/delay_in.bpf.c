@@ -42,14 +42,15 @@ int delay_in_transport(struct __sk_buff *ctx) {
   packet.transport_ns = bpf_ktime_get_ns();
   packet.sk = as_number(sk);
   /* Data for a connection that is not established yet comes with the end of the handshake. */
-  tcp = segment.numbered && sk->state != BPF_TCP_LISTEN ? bpf_tcp_sock(sk) : NULL;
+  tcp = segment.span && sk->state != BPF_TCP_LISTEN ? bpf_tcp_sock(sk) : NULL;
   if (tcp) socket = delay_in_meet(sk, &segment);
   if (socket) {
     packet.retransmitted = seq_before(segment.seq, socket->high);
-    if (seq_before(socket->high, packet.end)) socket->high = packet.end;
+    if (seq_before(socket->high, segment.seq + segment.span))
+      socket->high = segment.seq + segment.span;
   }
   kept = segment.length && tcp && socket && seq_before(tcp->rcv_nxt, packet.end)
-             ? delay_in_place(packet.sk, packet.seq)
+             ? delay_in_free(packet.sk, packet.seq)
              : NULL;
   if (!kept) { /* nobody will read it */
     delay_in_tell(&packet, &segment.connection, delay_process(process), packet.transport_ns, false);
@@ -71,11 +72,12 @@ struct delay_in_reader {
 /* The next packet, if it was read to its end. 1: no more. */
 static long delay_in_step(__u32 index, struct delay_in_reader *reader) {
   struct delay_in_socket *socket = reader->socket;
-  struct delay_in_packet packet, *kept = delay_in_place(reader->sk, socket->next);
+  struct delay_in_packet packet, *kept;
 
   if (!seq_before(socket->next, reader->copied)) return 1;
-  if (!kept || kept->sk != reader->sk || kept->seq != socket->next) {
-    socket->next = reader->copied; /* until a packet begins where the reader stands */
+  kept = delay_in_find(reader->sk, socket->next);
+  if (!kept) {
+    socket->gap = 1;
     return 1;
   }
   if (seq_before(reader->copied, kept->end)) return 1;
@@ -96,7 +98,7 @@ int BPF_PROG(delay_in_read, struct sock *sk) {
   struct socket_owner *owner;
   struct tcp_sock *tcp;
 
-  if (!socket || socket->run != delay_in_run) return 0;
+  if (!socket || socket->run != delay_in_run || socket->gap) return 0;
   tcp = bpf_skc_to_tcp_sock(sk);
   if (!tcp) return 0;
   reader.copied = tcp->copied_seq;

@@ -25,43 +25,13 @@ int BPF_PROG(delay_out_write, struct sock *sk) {
     __sync_fetch_and_add(&delay_out_lost, 1);
     return 0;
   }
-  if (socket->run != delay_out_run) socket->count = 0;
+  if (socket->run != delay_out_run) socket->count = socket->super_count = 0;
   socket->run = delay_out_run;
   count = socket->count;
   socket->writes[count % DELAY_OUT_WRITES].seq = tcp->write_seq;
   socket->writes[count % DELAY_OUT_WRITES].ns = bpf_ktime_get_ns();
   socket->count = count + 1;
   return 0;
-}
-
-/* Reads what the packet and its socket say. False: not wanted. */
-static __always_inline bool delay_out_begin(struct delay_out_packet *packet, struct sk_buff *skb,
-                                            struct sock *sk, bool full) {
-  struct delay_out_event *event = &packet->event;
-  struct delay_out_socket *socket = NULL;
-  struct socket_owner *owner = NULL;
-  struct segment segment;
-  __u32 next;
-
-  __builtin_memset(event, 0, sizeof(*event));
-  if (full) owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
-  if (owner) event->event.process = owner->process ? owner->process : owner->listener;
-  if (!event->event.process && !host_mode) return false;
-  if (!segment_read(&segment, skb)) return false;
-  delay_out_name(event, sk, &segment.connection);
-  if (!delay_wanted(&event->connection, &delay_out_choice)) return false;
-  event->seq = segment.seq;
-  event->ack = segment.ack;
-  event->length = segment.length;
-  event->segments = segment.segments;
-  if (!full) return true;
-  /* TCP moves on only when this call is back. */
-  next = BPF_CORE_READ((struct tcp_sock *)sk, snd_nxt);
-  event->retransmitted = segment.numbered && seq_before(segment.seq, next);
-  if (segment.length) socket = bpf_sk_storage_get(&delay_out_sockets, sk, NULL, 0);
-  if (socket && socket->run == delay_out_run)
-    packet->written_ns = delay_out_written(socket, segment.seq);
-  return true;
 }
 
 SEC("tp_btf/net_dev_queue")
@@ -71,27 +41,62 @@ int BPF_PROG(delay_out_queue, struct sk_buff *skb) {
   __u32 place = packet_place(address);
   struct packet *stamps = packet_find_sent(skb);
   struct delay_out_packet *packet = bpf_map_lookup_elem(&delay_out_packets, &place);
-  bool full;
+  struct delay_out_socket *socket = NULL;
+  struct delay_out_super super = {};
+  struct delay_out_event *event;
+  __u32 next;
 
   if (!sk || !packet || !owner_is_inet(sk)) return 0;
-  full = owner_is_full(sk);
-  if (full && sk->sk_protocol != IPPROTO_TCP) return 0;
+  if (owner_is_full(sk)) {
+    if (sk->sk_protocol != IPPROTO_TCP) return 0;
+    socket = delay_out_socket_of(sk);
+  }
   /* On from the first of a stack of devices. */
   if (stamps && packet->skb == address && packet->network_ns == stamps->ns[PACKET_NETWORK])
     return 0;
-  packet->skb = 0;
-  packet->written_ns = 0;
-  if (!delay_out_begin(packet, skb, sk, full)) return 0;
+  if (!delay_out_begin(packet, skb, sk, socket)) return 0;
   if (!stamps || !stamps->ns[PACKET_TRANSPORT]) {
     __sync_fetch_and_add(&delay_out_unstamped, 1);
     return 0;
   }
+  event = &packet->event;
   packet->transport_ns = stamps->ns[PACKET_TRANSPORT];
   packet->network_ns = stamps->ns[PACKET_NETWORK];
+  if (owner_is_full(sk)) { /* TCP moves on only when this call is back */
+    next = BPF_CORE_READ((struct tcp_sock *)sk, snd_nxt);
+    event->retransmitted = packet->span && seq_before(event->seq, next);
+  }
+  if (socket && event->segments > 1) {
+    super.transport_ns = packet->transport_ns;
+    super.network_ns = packet->network_ns;
+    super.seq = event->seq;
+    super.end = event->seq + event->length;
+    super.retransmitted = event->retransmitted;
+    delay_out_note_super(socket, &super);
+  }
   packet->sk = as_number(sk);
   packet->skb = address;
   __sync_fetch_and_add(&delay_out_begun, 1);
   return 0;
+}
+
+/* A segment cut from a packet that was met at the queue. */
+static __always_inline bool delay_out_piece(struct delay_out_packet *packet, struct sk_buff *skb) {
+  struct sock *sk = skb->sk;
+  struct delay_out_socket *socket;
+  struct delay_out_super *super;
+
+  if (!sk || !owner_is_inet(sk) || !owner_is_full(sk)) return false;
+  socket = delay_out_socket_of(sk);
+  if (!socket || !socket->super_count || !delay_out_begin(packet, skb, sk, socket)) return false;
+  super = packet->event.length ? delay_out_find_super(socket, packet->event.seq) : NULL;
+  if (!super) return false;
+  packet->transport_ns = super->transport_ns;
+  packet->network_ns = super->network_ns;
+  packet->event.retransmitted = super->retransmitted;
+  if (!super->cut) __sync_fetch_and_add(&delay_out_told, 1);
+  super->cut = 1;
+  return true;
 }
 
 SEC("tp_btf/net_dev_start_xmit")
@@ -101,10 +106,12 @@ int BPF_PROG(delay_out_send, struct sk_buff *skb, struct net_device *dev) {
   struct delay_out_packet *packet = bpf_map_lookup_elem(&delay_out_packets, &place);
   struct delay_out_event *event, *known;
 
-  if (!packet || packet->skb != address || packet->sk != as_number(skb->sk)) return 0;
-  if (packet_goes_on(dev)) return 0;
+  if (!packet || packet_goes_on(dev)) return 0;
+  if (packet->skb == address && packet->sk == as_number(skb->sk))
+    __sync_fetch_and_add(&delay_out_told, 1);
+  else if (!delay_out_piece(packet, skb))
+    return 0;
   packet->skb = 0;
-  __sync_fetch_and_add(&delay_out_told, 1);
   now = bpf_ktime_get_ns();
   known = &packet->event;
   process = delay_process(known->event.process);
