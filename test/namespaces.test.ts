@@ -3,7 +3,7 @@
 // namespace. Does not own: what modules do there.
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { test, type TestContext } from "node:test";
 import { BpfObject, kernel } from "libbpf-ts";
@@ -47,7 +47,7 @@ interface Shell {
 }
 
 function shell(t: TestContext, ...through: string[]): Shell {
-  const [file = "sh", ...args] = [...through, "sh"];
+  const [file, ...args] = [...through, "sh"];
   const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
   const waiting: ((line: string) => void)[] = [];
   createInterface({ input: child.stdout }).on("line", (line) => waiting.shift()?.(line));
@@ -72,8 +72,8 @@ interface Watch {
   /** Every entering. */
   readonly entered: number[];
   readonly warnings: string[];
-  tick(): void;
-  stop(): void;
+  readonly tick: () => void;
+  readonly stop: () => void;
 }
 
 /** The tree of a process (the whole machine without one), and a visitor of its namespaces. */
@@ -101,6 +101,9 @@ function watch(t: TestContext, root: number | undefined, enter?: (fd: number) =>
       },
     };
   });
+  const tick = (): void => {
+    shared.tick();
+  };
   let stopped = false;
   const stop = (): void => {
     if (stopped) return;
@@ -111,7 +114,7 @@ function watch(t: TestContext, root: number | undefined, enter?: (fd: number) =>
     bpf.close();
   };
   t.after(stop);
-  return { context, present, entered, warnings, tick: () => { shared.tick(); }, stop };
+  return { context, present, entered, warnings, tick, stop };
 }
 
 test("namespaces: those that are there, each once, until the end", async (t) => {
@@ -210,6 +213,49 @@ test("namespaces: others' are found with a tick, in a tree only those with a nam
   for (const { tick } of [inTree, onHost]) tick();
   assert.deepEqual(inodes.map((inode) => onHost.present.includes(inode)), [true, true, true]);
   assert.deepEqual(inodes.map((inode) => inTree.present.includes(inode)), [true, false, false]);
+});
+
+test("namespaces: where there are more processes than one tick looks at, the next ones go on", async (t) => {
+  const other = shell(t);
+  await other.answer("echo ready");
+  const { present, entered, tick } = watch(t, undefined);
+  // All end with the first; the last is alone in a namespace, and has executed nothing.
+  const crowd = `
+import ctypes, os, signal, time
+held, hold = os.pipe()
+for i in range(1100):
+    if os.fork() == 0:
+        os.close(hold)
+        os.read(held, 1)
+        os._exit(0)
+told, tell = os.pipe()
+if os.fork() == 0:
+    os.close(hold)
+    ctypes.CDLL(None).unshare(0x40000000)
+    os.write(tell, b"x")
+    os.read(held, 1)
+    os._exit(0)
+os.read(told, 1)
+print(os.getpid(), flush=True)
+os.wait()
+time.sleep(60)
+`;
+  const first = await other.background(`python3 -c '${crowd}'`);
+  const last = Number(readFileSync(`/proc/${first}/task/${first}/children`, "utf8").trim().split(" ").at(-1));
+  const inode = inodeOf(last);
+  const ticks = (count: number): void => {
+    for (let i = 0; i < count; i++) tick();
+  };
+  ticks(2);
+  assert.ok(present.includes(inode));
+  ticks(4);
+  assert.ok(present.includes(inode), "in the middle of a round, and after it");
+  assert.equal(entered.filter((each) => each === inode).length, 1);
+  process.kill(last, "SIGKILL");
+  await until("it to be gone", () => !existsSync(`/proc/${last}/ns/net`));
+  ticks(4);
+  assert.ok(!present.includes(inode));
+  assert.ok(existsSync(`/proc/${first}`));
 });
 
 test("namespaces: where a module is kept out of one it is told, where of all it cannot start", (t) => {

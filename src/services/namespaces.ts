@@ -22,7 +22,7 @@ export type Enter = (fd: number, inode: number) => Presence;
 /** Where `ip netns` keeps namespaces by name. */
 const namedFolder = "/run/netns";
 
-/** Processes looked at in one tick, 7 µs each; where there are more, the next tick goes on. */
+/** Processes looked at in one tick, 5 µs each; where there are more, the next tick goes on. */
 const readsAtOnce = 1000;
 
 /** A name is there before its namespace is mounted on it: looked at again after 1, 2, 4 … ms, up to this. */
@@ -132,7 +132,7 @@ class Namespaces implements Service {
       this.#met = new Set();
     }
     for (const pid of this.#ahead.splice(0, most)) {
-      this.#meet(`/proc/${pid}/ns/net`, () => wanted(pid));
+      this.#meetProcess(pid, () => wanted(pid));
     }
     this.#meetNamed();
     if (this.#ahead.length > 0) return;
@@ -160,39 +160,53 @@ class Namespaces implements Service {
 
   /** Whether every name stands for a namespace. */
   #meetNamed(): boolean {
-    const met = entries(namedFolder).map((name) => this.#meet(`${namedFolder}/${name}`, () => true));
-    return !met.includes(false);
+    let all = true;
+    for (const name of entries(namedFolder)) {
+      const file = `${namedFolder}/${name}`;
+      const status = fs.statSync(file, { throwIfNoEntry: false });
+      if (status?.dev === this.#device) this.#meet(file, status.ino, () => true);
+      else if (status) all = false;
+    }
+    return all;
+  }
+
+  /** The link's text, "net:[4026531840]", costs a fifth of asking for the file it stands for. */
+  #meetProcess(pid: string, wanted: () => boolean): void {
+    const file = `/proc/${pid}/ns/net`;
+    let text: string;
+    try {
+      text = fs.readlinkSync(file);
+    } catch {
+      return; // gone
+    }
+    this.#meet(file, Number(text.slice("net:[".length, -1)), wanted);
   }
 
   #hear(): void {
     this.#ring.consume((record) => {
-      this.#meet(`/proc/${String(record.readUInt32LE(0))}/ns/net`, () => true);
+      this.#meetProcess(String(record.readUInt32LE(0)), () => true);
     });
   }
 
-  /** False for a file that is no namespace. */
-  #meet(file: string, wanted: () => boolean): boolean {
-    let fd: number | undefined;
+  #meet(file: string, inode: number, wanted: () => boolean): void {
+    this.#met.add(inode);
+    if (this.#known.has(inode) || !wanted()) return;
+    let fd: number;
     try {
-      const { dev, ino } = fs.statSync(file);
-      if (dev !== this.#device) return false;
-      this.#met.add(ino);
-      if (this.#known.has(ino) || !wanted()) return true;
       fd = fs.openSync(file, "r");
     } catch {
-      return true; // gone
+      return; // gone
     }
-    // Asked again of what was opened: the number may be another process's by now.
+    // Asked again of what was opened: the process may be in another one by now.
     const { dev, ino } = fs.fstatSync(fd);
     if (dev !== this.#device || this.#known.has(ino)) {
       fs.closeSync(fd);
-      return true;
+      return;
     }
     this.#known.set(ino, fd);
     this.#met.add(ino);
     this.#context.map<number>("namespaces_known").set(ino, 1);
     for (const visitor of this.#visitors) visitor.enter(fd, ino);
-    return true;
   }
 
   #leave(inode: number): void {

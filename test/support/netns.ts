@@ -1,5 +1,5 @@
-// Two hosts of our own: network namespaces joined by a veth pair. Owns: their making and removal, their addresses, their
-// interfaces' byte counters (the witness), a web server in one of them. Does not own: any traffic.
+// Hosts of our own: network namespaces joined by a veth pair, a bridge, or a router that translates addresses. Owns: their making and removal,
+// their addresses, their interfaces' byte counters (the witness) and speed, a web server in one of them. Does not own: any traffic.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
@@ -16,15 +16,12 @@ export interface Counters {
 
 let made = 0;
 
-export class Host {
+/** A network namespace. */
+export class Space {
   readonly namespace: string;
-  readonly ipv4: string;
-  readonly ipv6: string;
 
-  constructor(namespace: string, number: number) {
+  constructor(namespace: string) {
     this.namespace = namespace;
-    this.ipv4 = `10.77.0.${number}`;
-    this.ipv6 = `fd77::${number}`;
   }
 
   /** The command, as it is run inside. */
@@ -32,10 +29,10 @@ export class Host {
     return ["ip", "netns", "exec", this.namespace, ...command];
   }
 
-  /** Runs a short command inside; gives its stdout, throws when it fails or takes long: nothing else runs here meanwhile, no deadline either. */
+  /** Runs a short command inside; gives its stdout, throws when it fails. */
   ask(...command: readonly string[]): string {
     const [file = "", ...args] = this.inside(...command);
-    return execFileSync(file, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], timeout: 30_000, killSignal: "SIGKILL" });
+    return execFileSync(file, args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
   }
 
   /** What the interface itself has counted, headers of the link included. */
@@ -53,43 +50,144 @@ export class Host {
   }
 }
 
-/** Makes both, removed when the test ends. Interfaces are called veth in either. */
-export async function twoHosts(t: TestContext): Promise<{ near: Host; far: Host }> {
+/** One with an address of each family: 10.77.NETWORK.NUMBER and fd77:NETWORK::NUMBER. */
+export class Host extends Space {
+  readonly ipv4: string;
+  readonly ipv6: string;
+
+  constructor(namespace: string, number: number, network = 0) {
+    super(namespace);
+    this.ipv4 = `10.77.${network}.${number}`;
+    this.ipv6 = network === 0 ? `fd77::${number}` : `fd77:${network}::${number}`;
+  }
+}
+
+function ip(...args: string[]): void {
+  execFileSync("ip", args, { stdio: ["ignore", "ignore", "inherit"] });
+}
+
+/** Names for the namespaces of one test. */
+function stem(): string {
   made++;
-  const stem = `treesnoop-${process.pid}-${made}`;
-  const near = new Host(`${stem}-a`, 1);
-  const far = new Host(`${stem}-b`, 2);
-  const ip = (...args: string[]): void => {
-    execFileSync("ip", args, { stdio: ["ignore", "ignore", "inherit"] });
-  };
-  for (const host of [near, far]) {
-    ip("netns", "add", host.namespace);
+  return `treesnoop-${process.pid}-${made}`;
+}
+
+/** Makes them, removed when the test ends. */
+function make(t: TestContext, ...spaces: readonly Space[]): void {
+  for (const { namespace } of spaces) {
+    ip("netns", "add", namespace);
     t.after(() => {
-      ip("netns", "del", host.namespace);
+      ip("netns", "del", namespace);
     });
+    ip("-n", namespace, "link", "set", "lo", "up");
   }
-  // Made inside the namespace: its names never meet the machine's own.
-  ip("-n", near.namespace, "link", "add", "veth", "type", "veth", "peer", "name", "veth", "netns", far.namespace);
-  for (const host of [near, far]) {
-    // Router solicitations are nobody's bytes.
-    host.ask("sysctl", "-q", "-w", "net.ipv6.conf.all.accept_ra=0", "net.ipv6.conf.veth.router_solicitations=0");
-    ip("-n", host.namespace, "address", "add", `${host.ipv4}/24`, "dev", "veth");
-    ip("-n", host.namespace, "address", "add", `${host.ipv6}/64`, "dev", "veth", "nodad");
-    ip("-n", host.namespace, "link", "set", "lo", "up");
-    ip("-n", host.namespace, "link", "set", "veth", "up");
+}
+
+/** A veth pair. Made inside a namespace: its names never meet the machine's own. */
+function cable(one: Space, device: string, two: Space, peer: string): void {
+  ip("-n", one.namespace, "link", "add", device, "type", "veth", "peer", "name", peer, "netns", two.namespace);
+}
+
+/** Gives a device its addresses, and switches it on. */
+function address(space: Space, device: string, ...hosts: readonly Host[]): void {
+  // Router solicitations are nobody's bytes.
+  space.ask("sysctl", "-q", "-w", "net.ipv6.conf.all.accept_ra=0", `net.ipv6.conf.${device}.router_solicitations=0`);
+  for (const { ipv4, ipv6 } of hosts) {
+    ip("-n", space.namespace, "address", "add", `${ipv4}/24`, "dev", device);
+    ip("-n", space.namespace, "address", "add", `${ipv6}/64`, "dev", device, "nodad");
   }
-  // Neighbours get to know each other, and multicast reports are sent, before anything is counted.
-  for (const address of [far.ipv4, far.ipv6])
-    await until(`${address} to answer`, () => {
+  ip("-n", space.namespace, "link", "set", "dev", device, "up");
+}
+
+/** Neighbours get to know each other, and multicast reports are sent, before anything is counted. */
+async function acquainted(near: Host, far: Host): Promise<void> {
+  for (const to of [far.ipv4, far.ipv6])
+    await until(`${to} to answer`, () => {
       try {
-        near.ask("ping", "-c", "1", "-W", "1", address);
+        near.ask("ping", "-c", "1", "-W", "1", to);
         return true;
       } catch {
         return false;
       }
     });
   await delay(1500);
+}
+
+/** Makes both. Interfaces are called veth in either. */
+export async function twoHosts(t: TestContext): Promise<{ near: Host; far: Host }> {
+  const name = stem();
+  const near = new Host(`${name}-a`, 1);
+  const far = new Host(`${name}-b`, 2);
+  make(t, near, far);
+  cable(near, "veth", far, "veth");
+  for (const host of [near, far]) address(host, "veth", host);
+  await acquainted(near, far);
   return { near, far };
+}
+
+/** The same, with a bridge between them in a namespace of its own: `bridge`, of the ports `near` and `far`. */
+export async function bridged(t: TestContext): Promise<{ near: Host; far: Host; bridge: Space }> {
+  const name = stem();
+  const near = new Host(`${name}-a`, 1);
+  const far = new Host(`${name}-b`, 2);
+  const bridge = new Space(`${name}-bridge`);
+  make(t, near, far, bridge);
+  // It forwards frames; what it would say itself is nobody's bytes.
+  bridge.ask("sysctl", "-q", "-w", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1");
+  ip("-n", bridge.namespace, "link", "add", "name", "bridge", "type", "bridge", "mcast_snooping", "0");
+  for (const [port, host] of [["near", near], ["far", far]] as const) {
+    cable(bridge, port, host, "veth");
+    ip("-n", bridge.namespace, "link", "set", "dev", port, "master", "bridge");
+    address(bridge, port);
+    address(host, "veth", host);
+  }
+  address(bridge, "bridge");
+  await acquainted(near, far);
+  return { near, far, bridge };
+}
+
+/**
+ * near — router — far, with interfaces `near` and `far` in the router. What near sends has another source address when it arrives: the
+ * router's (masquerade), or a second one of near's that near itself puts there (snat).
+ */
+export async function behindNat(
+  t: TestContext,
+  by: "router" | "near",
+): Promise<{ near: Host; router: Space; far: Host; seenAs: Host }> {
+  const name = stem();
+  const near = new Host(`${name}-a`, 1);
+  const far = new Host(`${name}-b`, 2, 1);
+  const router = new Space(`${name}-router`);
+  const second = new Host(near.namespace, 101);
+  const gateways = [new Host(router.namespace, 254), new Host(router.namespace, 254, 1)] as const;
+  make(t, near, far, router);
+  for (const [port, host, gateway, own] of [
+    ["near", near, gateways[0], by === "near" ? [near, second] : [near]],
+    ["far", far, gateways[1], [far]],
+  ] as const) {
+    cable(router, port, host, "veth");
+    address(router, port, gateway);
+    address(host, "veth", ...own);
+    // The address it sends from, where it has two.
+    ip("-n", host.namespace, "route", "add", "default", "via", gateway.ipv4, "src", host.ipv4);
+    ip("-n", host.namespace, "-6", "route", "add", "default", "via", gateway.ipv6, "src", host.ipv6);
+  }
+  router.ask("sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1");
+  const rule = (family: "ip" | "ip6", from: string, to: string): string =>
+    by === "near" ? `${family} saddr ${from} ${family} daddr ${far[family === "ip" ? "ipv4" : "ipv6"]} snat to ${to}` : `oifname "far" masquerade`;
+  const translator = by === "near" ? near : router;
+  for (const [family, from, to] of [["ip", near.ipv4, second.ipv4], ["ip6", near.ipv6, second.ipv6]] as const)
+    translator.ask("nft", `table ${family} nat {\nchain out {\ntype nat hook postrouting priority srcnat\n${rule(family, from, to)}\n}\n}`);
+  await acquainted(near, far);
+  return { near, router, far, seenAs: by === "near" ? second : gateways[1] };
+}
+
+/**
+ * Lets a device send no faster than `rate` (as tc writes it: "8mbit"), after a first `burst` of bytes; up to `limit` bytes wait, the rest is
+ * dropped. A packet of n bytes then waits n / rate, once the burst is used up.
+ */
+export function shape(space: Space, rate: string, burst = 1600, limit = 1 << 20, device = "veth"): void {
+  space.ask("tc", "qdisc", "replace", "dev", device, "root", "tbf", "rate", rate, "burst", String(burst), "limit", String(limit));
 }
 
 export interface WebServer {
