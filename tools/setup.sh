@@ -130,6 +130,7 @@ find_missing() {
   need iperf3 iperf3 iperf3
   need tshark tshark wireshark-cli
   need nginx nginx-light nginx
+  need nft nftables nftables
   need redis-server redis-server 'redis|valkey-compat-redis'
   need musl-gcc musl-tools musl-gcc
   need 'has_library libjemalloc.so.2' libjemalloc2 jemalloc

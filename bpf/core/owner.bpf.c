@@ -17,6 +17,10 @@ static __always_inline void owner_give(struct socket_owner *owner, __u64 cookie,
   owner_settle(owner, cookie);
   owner->process = process;
   owner->listener = 0;
+  owner->outside = !process;
+  if (process) return;
+  owner->rx_unclaimed = 0;
+  owner->tx_unclaimed = 0;
 }
 
 SEC("cgroup/sock_create")
@@ -34,7 +38,8 @@ int owner_release(struct bpf_sock *sk) {
   struct thread *thread = current_thread();
   struct socket_owner *owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
 
-  if (thread && owner && owner_settle(owner, bpf_get_socket_cookie(sk)) && !owner->process)
+  if (thread && owner && owner_settle(owner, bpf_get_socket_cookie(sk)) && !owner->process &&
+      !owner->outside)
     owner->process = thread->process;
   return 1;
 }

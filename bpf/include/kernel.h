@@ -160,6 +160,10 @@ struct inet6_skb_parm {
   unsigned short frag_max_size;
 };
 
+struct tcp_skb_cb {
+  unsigned short tcp_gso_segs; /* sent: segments it goes out as */
+};
+
 struct in6_addr {
   unsigned char bytes[16];
 };
@@ -186,8 +190,12 @@ struct sock {
   unsigned short sk_protocol;
 };
 
-/* Sequence numbers: bytes of the stream, modulo 2^32. */
 struct tcp_sock {
+  unsigned long long bytes_received; /* these four as `ss -i` shows them */
+  unsigned long long bytes_sent;
+  unsigned long long bytes_acked;
+  unsigned long long bytes_retrans;
+  /* Sequence numbers: bytes of the stream, modulo 2^32. */
   unsigned int copied_seq; /* first not read yet */
   unsigned int write_seq;  /* first not written yet */
   unsigned int snd_nxt;    /* first not sent yet */
@@ -226,6 +234,15 @@ struct bpf_iter__task_file {
   struct task_struct *task;
   unsigned int fd;
   struct file *file;
+};
+
+struct bpf_map;
+
+struct bpf_iter__bpf_sk_storage_map {
+  struct bpf_iter_meta *meta;
+  struct bpf_map *map;
+  struct sock *sk;
+  void *value;
 };
 
 #pragma clang attribute pop

@@ -22,7 +22,8 @@ struct socket_owner {
   __u64 rx_unclaimed; /* bytes that passed while nobody of the tree had touched the socket yet */
   __u64 tx_unclaimed;
   __u32 raw_link; /* link header of the last packet a raw socket was handed */
-  __u32 process;  /* 0: not claimed, or held by a process outside the tree */
+  __u32 process;  /* 0: not claimed, or outside */
+  __u32 outside;  /* 1: a process outside the tree has used it last */
   __u32 listener; /* while nobody has touched it: who listens */
 };
 
@@ -55,6 +56,7 @@ static __always_inline struct socket_owner *owner_settle(struct socket_owner *ow
     owner->tx_unclaimed = 0;
     owner->listener = owner->process;
     owner->process = 0;
+    owner->outside = 0;
   }
   return owner;
 }

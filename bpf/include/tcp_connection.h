@@ -80,4 +80,12 @@ static __always_inline struct tcp_connection_socket *tcp_connection_note(struct 
   return socket;
 }
 
+/* Who holds the socket; of a connection nobody has touched yet, who listens. */
+static __always_inline __u32 tcp_connection_owner(struct sock *sk) {
+  struct socket_owner *owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
+
+  if (!owner) return 0;
+  return owner->process ? owner->process : owner->listener;
+}
+
 #endif

@@ -31,21 +31,23 @@ int BPF_PROG(analyzer_link_out, struct sk_buff *skb, struct net_device *dev) {
   return 0;
 }
 
-__noinline int analyzer_drop_one(__u32 query) {
+__noinline int analyzer_drop_one(__u32 query, __u32 segments) {
   struct analyzer_total *total = bpf_map_lookup_elem(&analyzer_totals, &query);
 
-  if (total) __sync_fetch_and_add(&total->drops, 1);
+  if (total) __sync_fetch_and_add(&total->drops, segments);
   return 0;
 }
 
-static __always_inline void analyzer_drop(__u32 queries) {
+static __always_inline void analyzer_drop(__u32 queries, __u32 segments) {
   for (int i = 0; i < ANALYZER_QUERIES && queries >> i; i++)
-    if (queries >> i & 1) analyzer_drop_one(i);
+    if (queries >> i & 1) analyzer_drop_one(i, segments);
 }
 
-/* What TCP sent was lost somewhere, as it sees it. */
+/* What TCP sent was lost somewhere, as it sees it. Counted are segments, as in its own RetransSegs.
+ */
 SEC("tp_btf/tcp_retransmit_skb")
-int BPF_PROG(analyzer_retransmit, struct sock *sk) {
+int BPF_PROG(analyzer_retransmit, struct sock *sk, struct sk_buff *skb) {
+  struct tcp_skb_cb *cb = (void *)skb + bpf_core_field_offset(struct sk_buff, cb);
   struct analyzer_ends ends = {.protocol = IPPROTO_TCP};
   struct socket_owner *owner;
   struct connection connection;
@@ -59,7 +61,7 @@ int BPF_PROG(analyzer_retransmit, struct sock *sk) {
   ends.sport = connection.sport;
   ends.dport = connection.dport;
   ends.ip = connection.ip;
-  analyzer_drop(analyzer_match(&ends, false));
+  analyzer_drop(analyzer_match(&ends, false), BPF_CORE_READ(cb, tcp_gso_segs));
   return 0;
 }
 
@@ -74,7 +76,7 @@ int BPF_PROG(analyzer_dropped, struct sk_buff *skb, void *location, __u32 reason
   if (reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_NOT_SPECIFIED)) return 0;
   if (packet->sk && (!sk || packet->sk != as_number(sk) || sk->sk_protocol == IPPROTO_TCP))
     return 0;
-  if (host_mode || packet->ns[PACKET_TRANSPORT]) analyzer_drop(packet->queries);
+  if (host_mode || packet->ns[PACKET_TRANSPORT]) analyzer_drop(packet->queries, 1);
   packet->queries = 0;
   return 0;
 }

@@ -61,6 +61,7 @@ static __always_inline void network_packet(struct __sk_buff *skb, bool received)
   owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
   if (!owner) return;
   owner_settle(owner, bpf_get_socket_cookie(skb));
+  if (owner->outside) return;
   if (received && sk->type == SOCK_RAW) {
     owner->raw_link = link_header(skb);
     return; /* counted when it is read, below */

@@ -8,8 +8,6 @@
  * waits, with the socket, for the first process that touches it: accept() itself where it asks for
  * the peer's address, else the first send, receive or close. That costs nothing per system call.
  */
-#include <linux/in.h>
-
 #include "tcp_connection.h"
 
 /* An accepted connection: whoever comes first takes it. */
@@ -32,51 +30,38 @@ static __always_inline void tcp_connection_touch(struct tcp_connection_socket *s
     tcp_connection_take(socket, thread ? thread->process : 0);
 }
 
-static __always_inline int tcp_connection_connecting(struct sock *sk) {
+static __always_inline void tcp_connection_connecting(struct sock *sk) {
   struct thread *thread = current_thread();
   struct tcp_connection_socket *socket;
 
-  if (tcp_connection_only == TCP_CONNECTION_ACCEPT) return 0;
+  if (tcp_connection_only == TCP_CONNECTION_ACCEPT) return;
   /* Connected before, and cut off since: its last chance. */
   if (tcp_connection_waiting)
     tcp_connection_touch(bpf_sk_storage_get(&tcp_connection_sockets, sk, NULL, 0));
   socket = thread || host_mode ? tcp_connection_note(sk) : NULL;
-  if (!socket) return 0;
+  if (!socket) return;
   socket->run = tcp_connection_run;
   socket->process = thread ? thread->process : 0;
   socket->waits = TCP_CONNECTION_CONNECT;
-  return 0;
 }
 
-/* Who holds the socket; of a connection nobody has touched yet, who listens. */
-static __always_inline __u32 tcp_connection_owner(struct sock *sk) {
-  struct socket_owner *owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
-
-  if (!owner) return 0;
-  return owner->process ? owner->process : owner->listener;
-}
-
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_connection_state, struct sock *sk, int before, int now) {
+static __always_inline void tcp_connection_established(struct sock *sk, bool active) {
   struct tcp_connection_socket *socket;
   struct connection connection;
 
-  if (sk->sk_protocol != IPPROTO_TCP) return 0;
-  if (now == BPF_TCP_SYN_SENT) return tcp_connection_connecting(sk);
-  if (now != BPF_TCP_ESTABLISHED) return 0;
   connection_of(&connection, sk);
-  if (!tcp_connection_wanted(&connection)) return 0;
+  if (!tcp_connection_wanted(&connection)) return;
   socket = bpf_sk_storage_get(&tcp_connection_sockets, sk, NULL, 0);
-  /* Noted by who connects, also where both ends did and it comes from SYN_RECV. */
+  /* Noted by who connects, also where both ends did, which makes them passive. */
   if (socket && socket->run == tcp_connection_run && socket->waits == TCP_CONNECTION_CONNECT) {
     socket->waits = 0;
     tcp_connection_tell(&connection, TCP_CONNECTION_CONNECT, socket->process);
-  } else if (before == BPF_TCP_SYN_SENT) { /* begun before the run */
+  } else if (active) { /* begun before the run */
     if (tcp_connection_only != TCP_CONNECTION_ACCEPT)
       tcp_connection_tell(&connection, TCP_CONNECTION_CONNECT, tcp_connection_owner(sk));
-  } else if (before == BPF_TCP_SYN_RECV && tcp_connection_only != TCP_CONNECTION_CONNECT) {
+  } else if (tcp_connection_only != TCP_CONNECTION_CONNECT) {
     socket = tcp_connection_note(sk);
-    if (!socket) return 0;
+    if (!socket) return;
     socket->connection = connection;
     socket->run = tcp_connection_run;
     socket->process = tcp_connection_owner(sk);
@@ -84,7 +69,23 @@ int BPF_PROG(tcp_connection_state, struct sock *sk, int before, int now) {
     if (socket->process || host_mode) __sync_fetch_and_add(&tcp_connection_queued, 1);
     socket->waits = TCP_CONNECTION_ACCEPT;
   }
-  return 0;
+}
+
+/*
+ * Not tp_btf/inet_sock_set_state: the kernel leaves out a tracing program where it would interrupt
+ * itself, and a handshake can end in an interrupt of connect().
+ */
+SEC("sockops")
+int tcp_connection_ops(struct bpf_sock_ops *ctx) {
+  struct tcp_sock *tcp = ctx->sk ? bpf_skc_to_tcp_sock(ctx->sk) : NULL;
+  __u32 op = ctx->op;
+
+  if (!tcp) return 1;
+  if (op == BPF_SOCK_OPS_TCP_CONNECT_CB)
+    tcp_connection_connecting((struct sock *)tcp);
+  else if (op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB || op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+    tcp_connection_established((struct sock *)tcp, op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB);
+  return 1;
 }
 
 /* accept() with an address to fill in, and getpeername(): in the caller's context. */

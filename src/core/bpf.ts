@@ -147,7 +147,7 @@ export class Bpf {
   /** A second, independent attachment, whatever is attached already. */
   attachAgain(name: string): Link {
     const program = this.object.program(name);
-    return this.#sections.get(name)?.startsWith("cgroup") === true
+    return /^(cgroup|sockops)/.test(this.#sections.get(name) ?? "")
       ? this.#attachCgroup(program)
       : program.attach();
   }

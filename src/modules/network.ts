@@ -12,6 +12,7 @@ import {
   type Tick,
   Totals,
 } from "../core/module.js";
+import { losses } from "../services/losses.js";
 import { ownerParts, ownSockets } from "../services/sockets.js";
 
 const columns = [
@@ -44,9 +45,7 @@ export default defineModule<null>({
       "rx_bytes",
       "tx_bytes",
     ]);
-    const counters = ["network_lost", "owner_lost"].map((name) => context.object.variable<number>(name));
-    const lost = (): number => counters.reduce((sum, counter) => sum + counter.get(), 0);
-    const lostBefore = lost();
+    const lost = losses(context, ["network_lost", "owner_lost"]);
     const lateBytes = context.object.variable<number>("network_late_bytes");
     const lateBefore = lateBytes.get();
     ownSockets(context);
@@ -74,7 +73,7 @@ export default defineModule<null>({
       forget: (ended) => {
         totals.forget(ended);
       },
-      lost: () => lost() - lostBefore,
+      lost,
       stop: () => {
         detach();
         const late = lateBytes.get() - lateBefore;

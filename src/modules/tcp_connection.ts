@@ -2,6 +2,7 @@
  * tcp_connection: a row for each TCP connection that is established (bpf/modules/tcp_connection.bpf.c).
  */
 import { attachAll, defineModule, host, onOff, processColumns } from "../core/module.js";
+import { losses } from "../services/losses.js";
 import { connectionColumns, ownerParts, ownSockets } from "../services/sockets.js";
 
 /** As enum tcp_connection_direction numbers them. */
@@ -32,7 +33,7 @@ const programs = [
   "tcp_connection_receive",
   "tcp_connection_peername4",
   "tcp_connection_peername6",
-  "tcp_connection_state",
+  "tcp_connection_ops",
 ];
 
 const keys = onOff("tcp_connection");
@@ -86,7 +87,7 @@ export default defineModule<Options>({
     host.programType("cgroup_sock_addr", "cgroup/getpeername4"),
     host.mapType("sk_storage", "socket storage"),
     host.mapType("ringbuf", "ring buffer"),
-    host.tracepoint("inet_sock_set_state"),
+    host.programType("sock_ops", "sockops"),
     host.tracepoint("tcp_destroy_sock"),
     host.tracepoint("sock_send_length"),
     host.tracepoint("sock_recv_length"),
@@ -101,12 +102,7 @@ export default defineModule<Options>({
     variable("waiting").set(0);
     const queued = variable("queued");
     queued.set(0);
-    const counter = variable("lost");
-    // A change of state that interrupts the program in the middle of another is not seen.
-    const missed = (): number =>
-      Number(context.object.program("tcp_connection_state").stats().recursionMisses);
-    const lost = (): number => counter.get() + missed();
-    const lostBefore = lost();
+    const lost = losses(context, ["tcp_connection_lost"]);
     ownSockets(context);
     const detach = attachAll(context, programs);
     const stop = (): void => {
@@ -120,6 +116,6 @@ export default defineModule<Options>({
         `tcp_connection: ${String(count)} established but not yet accepted connections are in no row.`,
       );
     };
-    return { kind: "stream", backend: "bpf", lost: () => lost() - lostBefore, stop };
+    return { kind: "stream", backend: "bpf", lost, stop };
   },
 });

@@ -4,6 +4,7 @@
  */
 import { kernel } from "libbpf-ts";
 import { attachAll, type Column, defineModule, host, type Need, onOff, processColumns } from "../core/module.js";
+import { losses } from "../services/losses.js";
 import { connectionColumns, ownerParts, ownSockets } from "../services/sockets.js";
 
 interface Options {
@@ -110,11 +111,8 @@ export default defineModule<Options>({
   start(context, options) {
     const { object } = context;
     object.variable<number>("tcp_inerrs_ip").set(options.ip ?? 0);
-    const counters = ["tcp_inerrs_lost", "owner_lost"].map((name) => object.variable<number>(name));
-    const lost = (): number => counters.reduce((sum, counter) => sum + counter.get(), 0);
-    const lostBefore = lost();
-    const missed = (): bigint => object.program("tcp_inerrs_drop").stats().recursionMisses;
-    const missedBefore = missed();
+    const lost = losses(context, ["tcp_inerrs_lost", "owner_lost"]);
+    const missed = losses(context, [], ["tcp_inerrs_drop"]);
     if (argument("rx_sk").supported !== true) {
       context.warn(
         "tcp_inerrs: before Linux 6.11 the kernel does not say which socket a dropped segment was for; rows have no process and no state, and there are none without --host.",
@@ -125,11 +123,11 @@ export default defineModule<Options>({
     return {
       kind: "stream",
       backend: "bpf",
-      lost: () => lost() - lostBefore,
+      lost,
       stop: () => {
-        const count = missed() - missedBefore;
+        const count = missed();
         detach();
-        if (count === 0n) return;
+        if (count === 0) return;
         context.warn(
           `tcp_inerrs: ${String(count)} drops, of packets of any kind, came while another was being looked at, and were not.`,
         );
