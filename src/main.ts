@@ -19,7 +19,12 @@ async function main(argv: readonly string[]): Promise<number> {
       return 0;
     }
     const { runSession } = await import("./core/session.js");
-    return await runSession(invocation, modules, log);
+    return await runSession(invocation, modules, log, async (settings) => {
+      const { openServer } = await import("./http/server.js"); // only when something is to listen
+      return openServer(settings, (sentence) => {
+        log.error(sentence);
+      });
+    });
   } catch (error) {
     if (!(error instanceof RunError)) throw error;
     log.error(error.message, error.hint);

@@ -1,11 +1,30 @@
 /**
- * Owns: noticing that config.json changed. A bad edit is reported once and changes nothing.
+ * Owns: noticing that config.json changed, and what of an edit a run takes over that goes on. A bad edit is
+ * reported once and changes nothing.
  */
 import type { FSWatcher } from "chokidar";
 import { readConfig, type Config } from "./config.js";
 import { describe, RunError } from "./errors.js";
 import type { Log } from "./log.js";
 import type { Module } from "./contract.js";
+
+/** `interval`: the command line's, which goes before the file's. */
+export function takenOver(now: Config, fresh: Config, interval: number | undefined): Config {
+  return {
+    ...fresh,
+    interval: interval ?? fresh.interval,
+    // What the BPF object was loaded with, where the files are and what listens stays for the run.
+    outputDir: now.outputDir,
+    ringKib: now.ringKib,
+    maxFileSize: now.maxFileSize,
+    traceMultiprocess: now.traceMultiprocess,
+    http: now.http,
+  };
+}
+
+export function sameHttp(a: Config, b: Config): boolean {
+  return JSON.stringify(a.http) === JSON.stringify(b.http);
+}
 
 export class ConfigWatch {
   readonly #file: string;

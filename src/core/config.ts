@@ -10,6 +10,7 @@ import { errors } from "./errors.js";
 import { printable } from "./log.js";
 import type { Module, Request } from "./contract.js";
 import { nearest } from "./nearest.js";
+import type { HttpSettings } from "./onlooker.js";
 import { reasonOf } from "./output-file.js";
 
 export interface Config {
@@ -22,6 +23,8 @@ export interface Config {
   readonly ringKib: number | undefined;
   /** Bytes after which a table goes on in another file. */
   readonly maxFileSize: number | undefined;
+  /** Undefined: nothing listens. */
+  readonly http: HttpSettings | undefined;
   readonly requests: ReadonlyMap<Module, Request<unknown>>;
   /** As read, for run.json. */
   readonly raw: Readonly<Record<string, unknown>>;
@@ -60,7 +63,49 @@ const coreProperties = {
     default: null,
     description: "KiB of each CPU's event ring, rounded up to a power of two; null: chosen from memory.",
   },
+  http: {
+    type: ["object", "null"],
+    default: null,
+    description: "The HTTP server; null: nothing listens.",
+    additionalProperties: false,
+    properties: {
+      port: {
+        type: "integer",
+        minimum: 0,
+        maximum: 65535,
+        default: 5000,
+        description: "0: any that is free.",
+      },
+      host: {
+        type: "string",
+        minLength: 1,
+        maxLength: 253,
+        default: "127.0.0.1",
+        description: "Name or address to listen on; one that others can reach takes a token.",
+      },
+      token: {
+        type: ["string", "null"],
+        pattern: "^[A-Za-z0-9._~+/-]{16,200}$",
+        default: null,
+        writeOnly: true,
+        description: "16 to 200 letters, digits and . _ ~ + / -, which every client has to know.",
+      },
+    },
+  },
 };
+
+/** Instead of a value that is nobody's to read (writeOnly). */
+const hidden = "(not shown)";
+
+function httpSettings(asked: Partial<HttpSettings> | null | undefined): HttpSettings | undefined {
+  if (asked == null) return undefined;
+  const { port, host, token } = coreProperties.http.properties;
+  return {
+    port: asked.port ?? port.default,
+    host: asked.host ?? host.default,
+    token: asked.token ?? token.default ?? undefined,
+  };
+}
 
 export function schemaOf(modules: readonly Module[]): Record<string, unknown> {
   return {
@@ -104,7 +149,8 @@ function at(error: ErrorObject): string {
 
 /** The sentence and the hint of one schema error. */
 function explain(error: ErrorObject, known: readonly string[], value: unknown): [string, string] {
-  const seen = printable(JSON.stringify(value)).slice(0, 80);
+  const schema = error.parentSchema as { writeOnly?: boolean; description?: string };
+  const seen = schema.writeOnly === true ? hidden : printable(JSON.stringify(value)).slice(0, 80);
   switch (error.keyword) {
     case "additionalProperties": {
       const key = String((error.params as { additionalProperty: unknown }).additionalProperty);
@@ -120,6 +166,7 @@ function explain(error: ErrorObject, known: readonly string[], value: unknown): 
       return [`${at(error)}is ${seen}.`, `Allowed: ${list(allowed)}.`];
     }
     case "pattern":
+      if (schema.description !== undefined) return [`${at(error)}is ${seen}.`, `It takes ${schema.description}`];
       return [
         `${at(error)}is ${seen}, which is not a plain file name.`,
         "Output files lie in output_dir: no slash, no leading dot.",
@@ -203,6 +250,7 @@ export function parseConfig(file: string, text: string, modules: readonly Module
     traceMultiprocess: raw["trace_multiprocess"] !== false && raw["trace_multiprocess"] !== "false",
     ringKib: (raw["ring_buffer_kib"] as number | null | undefined) ?? undefined,
     maxFileSize: (raw["max_file_size"] as number | null | undefined) ?? undefined,
+    http: httpSettings(raw["http"] as Partial<HttpSettings> | null | undefined),
     requests,
     raw,
   };
@@ -233,5 +281,6 @@ export function effective(config: Config, modules: readonly Module[]): Record<st
     interval: config.interval,
     output_dir: config.outputDir,
     trace_multiprocess: config.traceMultiprocess,
+    http: config.http ? { ...config.http, token: config.http.token === undefined ? null : hidden } : null,
   };
 }

@@ -32,6 +32,13 @@ export const errors = {
     bad(`config ${printable(file)}, line ${String(line)}, column ${String(column)}: ${problem}.`),
   configValue: (file: string, sentence: string, hint?: string) =>
     bad(`config ${printable(file)}: ${sentence}`, hint),
+  cannotListen: (host: string, port: number, reason: string, hint: string) =>
+    bad(`http: cannot listen on ${printable(host)}, port ${String(port)}: ${reason}.`, hint),
+  noToken: (host: string) =>
+    bad(
+      `http.host is ${printable(JSON.stringify(host))}, which others can reach, and there is no http.token.`,
+      'Set http.token (openssl rand -hex 16 makes one), or let http.host be "127.0.0.1".',
+    ),
   noSuchProcess: (pid: number) =>
     bad(`-p ${String(pid)}: there is no such process.`, "ps -e lists the running ones."),
   noSuchUser: (user: string) => bad(`-u ${printable(user)}: there is no such user.`),

@@ -3,11 +3,13 @@
  * that throws is switched off with one message; the others go on.
  * Owns not: when ticks come, which modules are on (session.ts).
  */
-import type { Program } from "libbpf-ts";
+import type { EventTap, Program } from "libbpf-ts";
 import { monotonicNs, unixSeconds } from "./clock.js";
-import type { AnyRow, Context, Module, Process, Request, Sampler, Stream, Tick } from "./contract.js";
+import type { AnyRow, Column, Context, Module, Process, Request, Sampler, Stream, Tick } from "./contract.js";
 import { describe } from "./errors.js";
+import { keptRows, Latest } from "./latest.js";
 import type { Log } from "./log.js";
+import type { TableView } from "./onlooker.js";
 import { type Folder, Outputs } from "./output.js";
 import type { ModuleRecord } from "./run-record.js";
 import type { Streams } from "./streams.js";
@@ -31,12 +33,15 @@ export class ModuleRun {
   readonly record: ModuleRecord;
   /** Name that an older file of the same name has now. */
   readonly kept: string | undefined;
+  readonly #columns: readonly Column[];
   readonly #table: Table;
   readonly #log: Log;
   readonly #folder: Folder;
   readonly #streams: Streams;
   readonly #number: number;
   readonly #outputs: Outputs;
+  /** There when somebody looks on. */
+  #latest: Latest | undefined;
   #work: Sampler | Stream | undefined;
   #programs: readonly Program[] = [];
   /** Problems of writing a user has been told of, once each. */
@@ -58,7 +63,8 @@ export class ModuleRun {
   ) {
     this.module = module;
     this.request = request;
-    this.#table = new Table(module.columns(request.options));
+    this.#columns = module.columns(request.options);
+    this.#table = new Table(this.#columns);
     this.#log = log;
     this.#folder = folder;
     this.#streams = streams;
@@ -85,8 +91,7 @@ export class ModuleRun {
     const { options } = this.request;
     const { stream, programs } = this.module.bpf(options);
     if (stream) {
-      const columns = this.module.columns(options);
-      this.#streams.add(this.#number, stream.record, columns, this.#outputs.file, processes);
+      this.#streams.add(this.#number, stream.record, this.#columns, this.#outputs.file, processes);
     }
     try {
       this.#work = await this.module.start(context, options);
@@ -122,7 +127,7 @@ export class ModuleRun {
       this.#read = now;
       const time = unixSeconds(now);
       const identify = identifier(time);
-      this.#write([...(await work.sample({ elapsed, time, processes, identify }))]);
+      this.#write(time, [...(await work.sample({ elapsed, time, processes, identify }))]);
     } catch (error) {
       await this.fail(error);
     }
@@ -138,8 +143,37 @@ export class ModuleRun {
     }
   }
 
-  #write(table: readonly AnyRow[]): void {
-    if (table.length > 0) this.#outputs.file.append(this.#table.rows(table), table.length);
+  #write(time: number, table: readonly AnyRow[]): void {
+    const lines = this.#table.rows(table);
+    if (table.length > 0) this.#outputs.file.append(lines, table.length);
+    this.#latest?.sampled(time, lines, table.length);
+  }
+
+  /** Somebody looks on from now on. */
+  show(): void {
+    const openTap = (onRows: (rows: readonly string[], skipped: number) => void): EventTap<string> | undefined =>
+      this.#streams.tapRows(this.#number, { perSecond: keptRows, onRows });
+    this.#latest = this.#work?.kind === "stream" ? new Latest(openTap) : new Latest();
+  }
+
+  /** The rows of the tick are in the file. */
+  publish(): void {
+    this.#latest?.publish();
+  }
+
+  view(): TableView | undefined {
+    const latest = this.#latest;
+    if (!latest || !this.#work) return undefined;
+    return {
+      module: this.module.name,
+      summary: this.module.summary,
+      columns: this.#columns,
+      header: this.#table.header(),
+      file: this.record.file,
+      rows: this.record.rows,
+      latest: () => latest.latest(),
+      subscribe: (listener) => latest.subscribe(listener),
+    };
   }
 
   /** The same counts, from now on into another file. */
@@ -199,6 +233,7 @@ export class ModuleRun {
   async stop(state: "stopped" | "failed"): Promise<void> {
     const work = this.#work;
     if (!work) return;
+    this.#latest?.close();
     try {
       work.stop(); // first: nothing new comes while the rest is written
       await this.#streams.finish(work.kind === "stream" ? this.#number : undefined);

@@ -8,6 +8,7 @@ import { host } from "./host.js";
 import type { Log } from "./log.js";
 import type { Module, Process, Request, Scope } from "./contract.js";
 import { ModuleRun } from "./module-run.js";
+import type { Loan, TableView } from "./onlooker.js";
 import type { Folder } from "./output.js";
 import type { RunRecord } from "./run-record.js";
 import { Shared } from "./shared.js";
@@ -26,6 +27,8 @@ export interface Surroundings {
   readonly folder: Folder;
   readonly record: RunRecord;
   readonly log: Log;
+  /** Somebody looks on. */
+  readonly shown: boolean;
 }
 
 export class ModuleSet {
@@ -66,13 +69,10 @@ export class ModuleSet {
   }
 
   async #switchOn(module: Module, request: Request<unknown>, overwrite: boolean): Promise<void> {
-    const { numbers, bpf, tree, streams, scope, folder, record, log } = this.#around;
+    const { numbers, tree, streams, folder, record, log, shown } = this.#around;
     const number = numbers.get(module) ?? 0;
     const run = new ModuleRun(module, request, folder, overwrite, streams, number, log);
-    const { context, release } = this.#shared.contextFor(bpf, scope, (sentence) => {
-      record.warnings.push(sentence);
-      log.note(sentence);
-    });
+    const { context, release } = this.lend();
     const before = record.modules[module.name];
     if (before) {
       record.modules[`${module.name} until ${new Date().toISOString()}`] = before;
@@ -82,11 +82,21 @@ export class ModuleSet {
     try {
       await run.start(context, () => tree.read());
       this.#running.set(module, { run, release });
+      if (shown) run.show();
     } catch (error) {
       run.discard(error);
       release();
       throw error;
     }
+  }
+
+  /** The context of one user of the run's BPF. */
+  lend(): Loan {
+    const { bpf, scope, record, log } = this.#around;
+    return this.#shared.contextFor(bpf, scope, (sentence) => {
+      record.warnings.push(sentence);
+      log.note(sentence);
+    });
   }
 
   async #switchOff(module: Module): Promise<void> {
@@ -109,6 +119,16 @@ export class ModuleSet {
   async forget(ended: readonly Process[]): Promise<void> {
     for (const { run } of this.#running.values()) await run.forget(ended);
     this.#shared.forget(ended);
+  }
+
+  /** The rows of the tick are in the files. */
+  publish(): void {
+    for (const { run } of this.#running.values()) run.publish();
+  }
+
+  /** Tables of what is on, for who looks on. */
+  views(): TableView[] {
+    return [...this.#running.values()].flatMap(({ run }) => run.view() ?? []);
   }
 
   /** Brings run.json's entries up to date. */

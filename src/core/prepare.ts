@@ -5,7 +5,7 @@
  */
 import * as fs from "node:fs";
 import { kernel } from "libbpf-ts";
-import { load, type Bpf, type PartSets } from "./bpf.js";
+import { load, type Loaded, type PartSets } from "./bpf.js";
 import type { Invocation } from "./cli.js";
 import { readConfig, type Config } from "./config.js";
 import { errors } from "./errors.js";
@@ -87,21 +87,22 @@ export function numberStreams(modules: readonly Module[]): Map<Module, number> {
 
 /**
  * Loads the tree and every module this host can run, wanted now or not: config.json may switch one on
- * later, and the object is loaded once.
+ * later, and the object is loaded once. `further`: what else may want BPF.
  */
 export function loadObject(
   invocation: Invocation,
   config: Config,
   modules: readonly Module[],
   numbers: ReadonlyMap<Module, number>,
-): Bpf {
+  further: PartSets,
+): Loaded {
   const able = modules.filter((module) => {
     return host.missing(module.needs(config.requests.get(module)?.options)) === undefined;
   });
   const parts = new Map(
     able.map((module) => [module.name, module.bpf(config.requests.get(module)?.options)]),
   );
-  const sets: PartSets = new Map([["tree", treeParts], ...parts]);
+  const sets: PartSets = new Map([["tree", treeParts], ...parts, ...further]);
   const constants: Record<string, number> = {
     host_mode: invocation.mode === "host" ? 1 : 0,
     follow_children: config.traceMultiprocess ? 1 : 0,
@@ -112,12 +113,12 @@ export function loadObject(
     if (variable !== undefined) constants[variable] = number;
   }
   const sizes = new Map([["event_rings", kernel.possibleCpus()]]);
-  const { bpf, refused } = load(sets, "tree", constants, sizes);
+  const loaded = load(sets, "tree", constants, sizes);
   for (const module of config.requests.keys()) {
-    const reason = refused.get(module.name);
+    const reason = loaded.refused.get(module.name);
     if (reason === undefined) continue;
-    bpf.close();
+    loaded.bpf.close();
     throw errors.unavailable(module.name, reason);
   }
-  return bpf;
+  return loaded;
 }

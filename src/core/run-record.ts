@@ -3,8 +3,11 @@
  * Owns not: the figures in it.
  */
 import * as fs from "node:fs";
+import * as os from "node:os";
 import * as path from "node:path";
+import { type Invocation, version } from "./cli.js";
 import { keepOld } from "./old-files.js";
+import type { OnlookerRecord } from "./onlooker.js";
 import { createFile, type Owner, reasonOf } from "./output-file.js";
 
 export interface ModuleRecord {
@@ -46,6 +49,28 @@ export interface RunRecord {
     max_tick_late_ms: number;
     /** The part of the run in which bpf_run_ns and bpf_runs were measured. */
     bpf_measured_ms: number;
+  };
+  /** There when somebody can look on. */
+  http?: OnlookerRecord;
+}
+
+/** Of a run that begins now; `config` is the effective one. */
+export function newRecord(invocation: Invocation, config: RunRecord["config"]): RunRecord {
+  return {
+    version,
+    kernel: os.release(),
+    command: invocation.command,
+    mode: invocation.mode === "modules" ? "launch" : invocation.mode,
+    config,
+    start: new Date().toISOString(),
+    end: null,
+    state: "running",
+    exit_code: null,
+    ticks: 0,
+    processes_lost: 0,
+    warnings: [],
+    modules: {},
+    monitor: { cpu_ms: 0, peak_rss_kb: 0, max_tick_late_ms: 0, bpf_measured_ms: 0 },
   };
 }
 

@@ -3,68 +3,60 @@
  * through the same code however it ends.
  * Owns not: what each step does.
  */
-import * as os from "node:os";
 import * as path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CsvWriter } from "libbpf-ts";
-import type { Bpf } from "./bpf.js";
+import type { Loaded } from "./bpf.js";
 import { CostWindows } from "./bpf-cost.js";
-import { type Invocation, version } from "./cli.js";
+import type { Invocation } from "./cli.js";
 import { monotonicNs } from "./clock.js";
-import { ConfigWatch } from "./config-watch.js";
+import { ConfigWatch, sameHttp, takenOver } from "./config-watch.js";
 import { type Config, effective } from "./config.js";
 import { describe } from "./errors.js";
 import { ringBytes } from "./event-rings.js";
 import type { Log } from "./log.js";
 import type { Module } from "./contract.js";
 import { ModuleSet } from "./module-set.js";
+import type { Onlooker, OpenOnlooker } from "./onlooker.js";
 import { Folder } from "./output.js";
 import { invokingUser, makeFolder } from "./output-file.js";
 import { aim, checkHost, configure, loadObject, numberStreams, type Aim } from "./prepare.js";
-import { RunFile, type RunRecord } from "./run-record.js";
+import { newRecord, RunFile, type RunRecord } from "./run-record.js";
 import { TreeScope } from "./scope.js";
 import { Interruptions } from "./signals.js";
 import { statusLine, summary } from "./status.js";
 import { Streams } from "./streams.js";
 import { Attached, Launched } from "./target.js";
+import { until } from "./until.js";
 import { lifeKinds, Tree } from "./tree.js";
 
 /** A tick waits so long for its rows to be in the files; where the disk stalls it goes on without, ms. */
 const patienceMs = 200;
 
-/** "time" at the given CLOCK_MONOTONIC time in ns, unless something else comes first. */
-async function until<Reason>(ns: number, over: Promise<Reason>): Promise<Reason | "time"> {
-  const timer = new AbortController();
-  const time = sleep(Math.max(0, (ns - monotonicNs()) / 1e6), "time" as const, timer).catch(
-    () => "time" as const,
-  );
-  try {
-    return await Promise.race([over, time]);
-  } finally {
-    timer.abort(); // or the process would wait for it
-  }
-}
-
 export async function runSession(
   invocation: Invocation,
   modules: readonly Module[],
   log: Log,
+  openOnlooker: OpenOnlooker,
 ): Promise<number> {
   const config = configure(invocation, modules);
   checkHost(config);
-  const aimed = await aim(invocation);
-  const numbers = numberStreams(modules);
+  const onlooker = config.http && (await openOnlooker(config.http));
   let session: Session | undefined;
-  let bpf: Bpf | undefined;
+  let loaded: Loaded | undefined;
+  let aimed: Aim | undefined;
   try {
-    bpf = loadObject(invocation, config, modules, numbers);
-    session = new Session(invocation, config, modules, numbers, aimed, bpf, log);
+    aimed = await aim(invocation);
+    const numbers = numberStreams(modules);
+    loaded = loadObject(invocation, config, modules, numbers, onlooker?.parts ?? new Map());
+    session = new Session(invocation, config, modules, numbers, aimed, loaded, log, onlooker);
     await session.start();
     return await session.watch();
   } finally {
-    if (aimed.target instanceof Launched) aimed.target.abandon();
+    if (aimed?.target instanceof Launched) aimed.target.abandon();
     await session?.close();
-    bpf?.close();
+    await onlooker?.stop();
+    loaded?.bpf.close();
   }
 }
 
@@ -84,6 +76,8 @@ class Session {
   readonly #cost: CostWindows;
   readonly #interruptions: Interruptions;
   readonly #watch: ConfigWatch;
+  readonly #onlooker: Onlooker | undefined;
+  readonly #refused: ReadonlyMap<string, string>;
   #config: Config;
   #started = 0;
   #runFileProblem = false;
@@ -94,8 +88,9 @@ class Session {
     modules: readonly Module[],
     numbers: ReadonlyMap<Module, number>,
     aimed: Aim,
-    bpf: Bpf,
+    { bpf, refused }: Loaded,
     log: Log,
+    onlooker: Onlooker | undefined,
   ) {
     this.#invocation = invocation;
     this.#config = config;
@@ -107,22 +102,9 @@ class Session {
     const owner = invokingUser();
     makeFolder(dir, owner);
     this.#folder = new Folder(dir, overwrite, owner, this.#writer, config.maxFileSize);
-    this.#record = {
-      version,
-      kernel: os.release(),
-      command: invocation.command,
-      mode: invocation.mode === "modules" ? "launch" : invocation.mode,
-      config: effective(config, modules),
-      start: new Date().toISOString(),
-      end: null,
-      state: "running",
-      exit_code: null,
-      ticks: 0,
-      processes_lost: 0,
-      warnings: [],
-      modules: {},
-      monitor: { cpu_ms: 0, peak_rss_kb: 0, max_tick_late_ms: 0, bpf_measured_ms: 0 },
-    };
+    this.#record = newRecord(invocation, effective(config, modules));
+    this.#onlooker = onlooker;
+    if (onlooker) this.#record.http = onlooker.record;
     this.#runFile = new RunFile(dir, overwrite, owner, this.#record);
     this.#cost = new CostWindows(bpf.programs());
     this.#tree = new Tree(bpf);
@@ -146,9 +128,11 @@ class Session {
       folder: this.#folder,
       record: this.#record,
       log,
+      shown: onlooker !== undefined,
     });
     this.#interruptions = new Interruptions(aimed.target);
     this.#watch = new ConfigWatch(invocation.config, modules, log);
+    this.#refused = refused;
   }
 
   async start(): Promise<void> {
@@ -169,7 +153,19 @@ class Session {
     this.#cost.start();
     this.#started = monotonicNs();
     await target?.go();
+    this.#show();
     await this.#watch.start();
+  }
+
+  #show(): void {
+    if (!this.#onlooker) return;
+    this.#log.note(this.#onlooker.note);
+    this.#onlooker.begin({
+      run: () => this.#record,
+      tables: () => this.#runs.views(),
+      lend: () => this.#runs.lend(),
+      refusal: (parts) => this.#refused.get(parts),
+    });
   }
 
   /** Ticks until the target ends, the duration is over or somebody interrupts. */
@@ -196,6 +192,7 @@ class Session {
     }
     if (reason === "exited") await this.#settled();
     await this.#tick();
+    await this.#onlooker?.stop();
     await this.#runs.stop();
     if (reason === "time" && target instanceof Launched) {
       // The duration is over, the target is not: it goes on unwatched, and its exit code is awaited.
@@ -220,15 +217,12 @@ class Session {
   async #reconfigure(): Promise<void> {
     const fresh = this.#watch.take();
     if (!fresh) return;
-    this.#config = {
-      ...fresh,
-      interval: this.#invocation.interval ?? fresh.interval,
-      // What the BPF object was loaded with, and where the files are, stays for the run.
-      outputDir: this.#config.outputDir,
-      ringKib: this.#config.ringKib,
-      maxFileSize: this.#config.maxFileSize,
-      traceMultiprocess: this.#config.traceMultiprocess,
-    };
+    if (!sameHttp(fresh, this.#config)) {
+      const sentence = "http was edited: that is taken at the next start, the server goes on as it is.";
+      this.#record.warnings.push(sentence);
+      this.#log.note(sentence);
+    }
+    this.#config = takenOver(this.#config, fresh, this.#invocation.interval);
     this.#record.config = effective(this.#config, this.#modules);
     await this.#runs.change(fresh.requests);
     this.#tree.goLast();
@@ -246,6 +240,7 @@ class Session {
     await this.#runs.forget(ended);
     this.#record.ticks++;
     this.#save();
+    this.#runs.publish();
     this.#log.status(
       statusLine(
         (monotonicNs() - this.#started) / 1e9,
@@ -279,6 +274,7 @@ class Session {
   }
 
   async #detach(): Promise<void> {
+    await this.#onlooker?.stop();
     await this.#runs.stop();
     this.#tree.close();
     this.#cost.close();

@@ -10,8 +10,8 @@ import {
   type EventCells,
   EventTable,
   type EventTap,
+  type RowTapOptions,
   type SourceLoss,
-  type TapOptions,
 } from "libbpf-ts";
 import type { Bpf } from "./bpf.js";
 import { unixOffsetNs } from "./clock.js";
@@ -40,7 +40,7 @@ export class Streams {
   readonly #bytesPerCpu: number;
   readonly #lost: BpfMap<number, number>;
   readonly #losses: BpfMap<LossKey, number>;
-  readonly #running = new Set<number>();
+  readonly #running = new Map<number, EventTable>();
   #made = false;
 
   constructor(bpf: Bpf, writer: CsvWriter, bytesPerCpu: number) {
@@ -76,7 +76,7 @@ export class Streams {
       this.#made = true;
     }
     this.#writer.bind(number, table, file);
-    this.#running.add(number);
+    this.#running.set(number, table);
     this.#announce();
     for (const { id, pid, comm } of processes()) this.#writer.introduce(id, pid, comm);
   }
@@ -136,13 +136,14 @@ export class Streams {
     return this.#writer.losses(number);
   }
 
-  /** Looks at some of a stream's records; the file does not wait for it. */
-  tap<T>(number: number, record: string, options: TapOptions<T>): EventTap<T> {
-    return this.#writer.tap(number, this.#bpf.object.btf, record, options);
+  /** Looks at some of a running stream's rows; the file does not wait for it. */
+  tapRows(number: number, options: RowTapOptions): EventTap<string> | undefined {
+    const table = this.#running.get(number);
+    return table && this.#writer.tapRows(number, table, options);
   }
 
   #announce(): void {
-    const running = [...this.#running].reduce((all, number) => all | (1 << number), 0);
+    const running = [...this.#running.keys()].reduce((all, number) => all | (1 << number), 0);
     this.#bpf.object.variable<number>("streams_running").set(running);
   }
 }

@@ -16,6 +16,11 @@ function text(value: Cell): string {
   return formula.test(plain) ? `'${plain}` : plain;
 }
 
+/** The text itself, from what a cell of a file shows. */
+export function plainText(shown: string): string {
+  return shown.startsWith("'") && formula.test(shown.slice(1)) ? shown.slice(1) : shown;
+}
+
 function number(value: Cell, digits: number): string {
   if (typeof value !== "number") return String(value);
   // Not "-0.000": a difference may round to nothing from below.

@@ -172,6 +172,8 @@ export interface RunRecord {
     readonly max_tick_late_ms: number;
     readonly bpf_measured_ms: number;
   };
+  /** There when the HTTP server is. */
+  readonly http?: { readonly url: string; readonly clients_dropped: number };
 }
 
 export interface RunOptions extends CommandOptions {

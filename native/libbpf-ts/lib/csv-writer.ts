@@ -7,11 +7,20 @@ import { nativeMap, type BpfMap } from "./map.js";
 import {
   native,
   type NativeCsvFile,
+  type NativeCondition,
   type NativeCsvWriter,
   type NativeFileFigures,
+  type NativeTap,
 } from "./native.js";
 import type { ObjectBtf } from "./object-btf.js";
-import { EventTap, type TapOptions } from "./event-tap.js";
+import {
+  decoding,
+  EventTap,
+  formatting,
+  type RowTapOptions,
+  type TapOptions,
+  type TappedEvent,
+} from "./event-tap.js";
 
 const compressions = { none: 0, gzip: 1, zstd: 2 } as const;
 const synced = 0;
@@ -219,14 +228,34 @@ export class CsvWriter {
    * Looks at some of a bound stream's records, without holding up the file: what the consumer does not
    * take in time is passed over and counted.
    */
-  tap<T>(stream: number, btf: ObjectBtf, record: string, options: TapOptions<T>): EventTap<T> {
-    const id = ++this.#lastId;
+  tap<T>(
+    stream: number,
+    btf: ObjectBtf,
+    record: string,
+    options: TapOptions<T>,
+  ): EventTap<TappedEvent<T>> {
     const where = bindConditions(btf.type(record), options.where ?? []);
-    const tap = new EventTap(
-      this.#native.tap(stream, where, options.perSecond ?? 1000, id),
-      btf.decoder<T>(record),
-      options,
-      () => this.#taps.delete(id),
+    return this.#tap(stream, where, options.perSecond, (native, close) => {
+      return new EventTap(native, decoding(btf.decoder<T>(record)), options.onEvents, close);
+    });
+  }
+
+  /** As {@link tap}, every record as the line it is in the file of this table. */
+  tapRows(stream: number, table: EventTable, options: RowTapOptions): EventTap<string> {
+    return this.#tap(stream, [], options.perSecond, (native, close) => {
+      return new EventTap(native, formatting(table), options.onRows, close);
+    });
+  }
+
+  #tap<Event>(
+    stream: number,
+    where: readonly NativeCondition[],
+    perSecond: number | undefined,
+    make: (native: NativeTap, close: () => void) => EventTap<Event>,
+  ): EventTap<Event> {
+    const id = ++this.#lastId;
+    const tap = make(this.#native.tap(stream, where, perSecond ?? 1000, id), () =>
+      this.#taps.delete(id),
     );
     this.#taps.set(id, () => {
       tap.readable();

@@ -23,7 +23,7 @@ export {
   type SourceLoss,
 } from "./csv-writer.js";
 export type { FieldCell, FieldCondition, FieldFormat } from "./event-cell.js";
-export { EventTap, type TapOptions, type TappedEvent } from "./event-tap.js";
+export { EventTap, type RowTapOptions, type TapOptions, type TappedEvent } from "./event-tap.js";
 export { EventTable, type EventCells } from "./event-table.js";
 export { kernel, type Answer } from "./kernel.js";
 export type { IteratorLink, Link } from "./link.js";

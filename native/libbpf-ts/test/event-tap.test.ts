@@ -12,7 +12,7 @@ function tapped(streaming: Streaming, options: Omit<TapOptions<Sample>, "onEvent
   const { writer, file } = streaming.writing("a.csv");
   const events: TappedEvent<Sample>[] = [];
   const told = { calls: 0, skipped: 0 };
-  const tap: EventTap<Sample> = writer.tap(2, streaming.object.btf, "struct sample", {
+  const tap: EventTap<TappedEvent<Sample>> = writer.tap(2, streaming.object.btf, "struct sample", {
     ...options,
     onEvents: (some, skipped) => {
       events.push(...some);
@@ -48,6 +48,32 @@ test("records as values, with the process they are about, a little later", async
   tap.take();
   assert.equal(events.length, 3);
   assert.equal(streaming.rows("a.csv").length, 13);
+});
+
+test("records as the lines they are in the file", async () => {
+  using streaming = new Streaming();
+  const { writer } = streaming.writing("a.csv");
+  const table = streaming.table();
+  const lines: string[] = [];
+  let passedOver = 0;
+  const tap = writer.tapRows(2, table, {
+    perSecond: 1000,
+    onRows: (rows, skipped) => {
+      lines.push(...rows);
+      passedOver += skipped;
+    },
+  });
+  streaming.know(1, 100, "a,b");
+  streaming.emit(1, 20);
+  await writer.sync();
+  tap.take();
+  assert.equal(passedOver, 0);
+  assert.equal(lines.length, 20);
+  assert.deepEqual(
+    lines.map((line) => line.slice(line.indexOf(",") + 1, -1)),
+    streaming.rows("a.csv"),
+  );
+  tap.close();
 });
 
 test("only what matches; with what is passed over that is all", async () => {

@@ -1,0 +1,135 @@
+/**
+ * Owns: a source of lines as plain lines (newline-delimited JSON), Server-Sent Events or WebSocket messages; a client that
+ * does not fetch them is dropped, so that nobody waits for it and nothing piles up.
+ * Owns not: what the lines are.
+ */
+import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { WebSocket } from "@fastify/websocket";
+import type { Lines, LineSource, Stream } from "./contract.js";
+
+/** Bytes that may still wait for a client when the next lines come. */
+export const backlogBytes = 256 << 10;
+
+/** One way to bring lines to a client. */
+interface Carrier {
+  /** Bytes that wait for it. */
+  readonly waiting: number;
+  send(lines: Lines): void;
+  end(): void;
+  drop(): void;
+}
+
+/** What several clients get is encoded once; and who is slow holds on to what the others hold on to. */
+function shared(encode: (lines: Lines) => readonly Buffer[]): (lines: Lines) => readonly Buffer[] {
+  const made = new WeakMap<Lines, readonly Buffer[]>();
+  return (lines) => {
+    let buffers = made.get(lines);
+    if (!buffers) made.set(lines, (buffers = encode(lines)));
+    return buffers;
+  };
+}
+
+const asLines = shared((lines) => [Buffer.from(lines.map((line) => `${line}\n`).join(""))]);
+const asEvents = shared((lines) => [Buffer.from(lines.map((line) => `data: ${line.replaceAll("\n", "\ndata: ")}\n\n`).join(""))]);
+const asMessages = shared((lines) => lines.map((line) => Buffer.from(line)));
+
+/** The response's head is written; its body is the lines. */
+function responseCarrier(response: ServerResponse, encode: (lines: Lines) => readonly Buffer[]): Carrier {
+  return {
+    get waiting() {
+      return response.writableLength;
+    },
+    send: (lines) => {
+      for (const buffer of encode(lines)) response.write(buffer);
+    },
+    end: () => response.end(),
+    drop: () => response.destroy(),
+  };
+}
+
+/** `raw`: the socket under it. */
+function webSocketCarrier(client: WebSocket, raw: Socket): Carrier {
+  return {
+    get waiting() {
+      return client.bufferedAmount;
+    },
+    send: (lines) => {
+      raw.cork(); // one packet, not one for each
+      for (const buffer of asMessages(lines)) client.send(buffer, { binary: false });
+      raw.uncork();
+    },
+    end: () => {
+      client.close(1001, "treesnoop has ended");
+    },
+    drop: () => {
+      client.terminate();
+    },
+  };
+}
+
+export class Streams {
+  readonly #ends = new Set<() => void>();
+  readonly #onDrop: () => void;
+
+  /** `onDrop`: a client did not keep up. */
+  constructor(onDrop: () => void) {
+    this.#onDrop = onDrop;
+  }
+
+  /** As plain lines, or as Server-Sent Events. */
+  toResponse({ type, lines }: Stream, response: ServerResponse, headers: OutgoingHttpHeaders, events: boolean): void {
+    const contentType = events ? "text/event-stream; charset=utf-8" : type;
+    response.writeHead(200, { ...headers, "content-type": contentType });
+    response.flushHeaders();
+    response.socket?.setTimeout(0); // between two lines may be any time
+    const stop = this.#run(lines, responseCarrier(response, events ? asEvents : asLines));
+    response.once("close", stop);
+  }
+
+  toWebSocket({ lines }: Stream, client: WebSocket, raw: Socket): void {
+    const stop = this.#run(lines, webSocketCarrier(client, raw));
+    client.once("close", stop);
+    client.on("ping", (data) => {
+      // ws would answer each at once: a client that sends pings and reads nothing has it pile up answers.
+      if (client.bufferedAmount === 0) client.pong(data);
+    });
+    client.on("message", () => {
+      client.close(1008, "nothing is expected from you");
+    });
+  }
+
+  /** Ends them all: each client gets what waits for it, and is told that this was all. */
+  endAll(): void {
+    for (const end of [...this.#ends]) end();
+  }
+
+  /** The function it returns is for when the client is gone. */
+  #run(source: LineSource, carrier: Carrier): () => void {
+    const over = new AbortController();
+    const stop = (): void => {
+      this.#ends.delete(end);
+      over.abort();
+    };
+    const end = (): void => {
+      if (over.signal.aborted) return;
+      stop();
+      carrier.end();
+    };
+    const send = (lines: Lines): void => {
+      if (over.signal.aborted || lines.length === 0) return;
+      if (carrier.waiting <= backlogBytes) {
+        carrier.send(lines);
+        return;
+      }
+      stop();
+      carrier.drop();
+      this.#onDrop();
+    };
+    this.#ends.add(end);
+    const stopSource = source({ send, end });
+    if (over.signal.aborted) stopSource();
+    else over.signal.addEventListener("abort", stopSource, { once: true });
+    return stop;
+  }
+}
