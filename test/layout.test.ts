@@ -7,6 +7,7 @@ import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { describe, it } from "node:test";
+import { Ajv } from "ajv";
 import { schemaOf } from "../src/core/config.js";
 import { loadModules } from "../src/core/registry.js";
 
@@ -47,11 +48,13 @@ describe("layout", () => {
     }
   });
 
-  it("publishes the schema the modules make up", () => {
+  it("publishes the schema the modules make up, and it is one", () => {
     const published: unknown = JSON.parse(
       fs.readFileSync(path.join(root, "config.schema.json"), "utf8"),
     );
     assert.deepEqual(published, JSON.parse(JSON.stringify(schemaOf(modules))), "npm run schema");
+    const ajv = new Ajv({ strict: false });
+    assert.ok(ajv.validateSchema(schemaOf(modules)), JSON.stringify(ajv.errors));
   });
 
   it("has a licence line in every source file of bpf/ and native/", () => {

@@ -7,7 +7,8 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { test, type TestContext } from "node:test";
 import { BpfObject, kernel } from "libbpf-ts";
-import { load } from "../src/core/bpf.js";
+import { BpfSteps } from "../src/core/bpf-steps.js";
+import { Bpf } from "../src/core/bpf.js";
 import { TreeScope } from "../src/core/scope.js";
 import { Shared } from "../src/core/shared.js";
 import { Tree, treeParts } from "../src/core/tree.js";
@@ -78,10 +79,9 @@ interface Watch {
 
 /** The tree of a process (the whole machine without one), and a visitor of its namespaces. */
 function watch(t: TestContext, root: number | undefined, enter?: (fd: number) => { close(): void }): Watch {
-  const sizes = new Map([["event_rings", kernel.possibleCpus()]]);
+  const sizes = { event_rings: kernel.possibleCpus() };
   const host = root === undefined ? 1 : 0;
-  const { bpf, refused } = load(new Map([["tree", treeParts], ["namespaces", namespaceParts]]), "tree", { host_mode: host }, sizes);
-  assert.deepEqual([...refused], []);
+  const bpf = new Bpf(new BpfSteps([treeParts, namespaceParts], { constants: { host_mode: host }, sizes }));
   const tree = new Tree(bpf);
   tree.mark(root);
   const scope = new TreeScope(tree, { host: host === 1, follow: true, anchorPid: root ?? process.pid });

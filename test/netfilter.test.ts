@@ -4,48 +4,47 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import { test } from "node:test";
-import { BpfObject, type LoadedObject } from "libbpf-ts";
+import { BpfSteps } from "../src/core/bpf-steps.js";
 import { Bpf } from "../src/core/bpf.js";
 import { netfilterObject, twoHosts, type Host } from "./support/netns.js";
 
 test("netfilter: one attachment a place, beside other programs, in each namespace its own", async (t) => {
   const { near, far } = await twoHosts(t);
   const file = netfilterObject(t);
-  const open = (): { object: LoadedObject; bpf: Bpf } => {
-    const object = BpfObject.open(file).load();
-    return { object, bpf: new Bpf(object, new Map([["count_packets", "netfilter"]])) };
+  const open = (): Bpf => {
+    const bpf = new Bpf(new BpfSteps([{ programs: ["count_packets"], maps: ["seen"] }], { constants: {}, sizes: {} }, file));
+    t.after(() => {
+      bpf.close();
+    });
+    return bpf;
   };
   const [ours, others] = [open(), open()];
-  t.after(() => {
-    ours.bpf.close();
-    others.bpf.close();
-  });
   const spaces = [near, far].map(({ namespace }) => openSync(`/run/netns/${namespace}`, "r"));
   const place = { family: "ipv4", hook: "local_out", priority: -(2 ** 31) + 1 } as const;
-  const packets = ({ object }: { object: LoadedObject }): bigint =>
-    [...object.map<unknown, { packets: bigint }>("seen").entries()].reduce((sum, [, { packets }]) => sum + packets, 0n);
+  const packets = ({ object }: Bpf): number =>
+    [...object.map<unknown, { packets: number }>("seen").entries()].reduce((sum, [, { packets }]) => sum + packets, 0);
   const ping = (host: Host, count: number): void => {
     execFileSync("ip", ["netns", "exec", host.namespace, "ping", "-q", "-c", String(count), "-i", "0.01", "127.0.0.1"]);
   };
 
   // One of these packets out is the request, another the answer.
-  const links = [0, 0, 1].map((index) => ours.bpf.attachNetfilter("count_packets", { ...place, namespace: spaces[index] ?? -1 }));
-  const beside = others.bpf.attachNetfilter("count_packets", { ...place, namespace: spaces[0] ?? -1 });
+  const links = [0, 0, 1].map((index) => ours.attachNetfilter("count_packets", { ...place, namespace: spaces[index] ?? -1 }));
+  const beside = others.attachNetfilter("count_packets", { ...place, namespace: spaces[0] ?? -1 });
   for (const space of spaces) closeSync(space);
   ping(near, 3);
   ping(far, 4);
-  assert.equal(packets(ours), 14n);
-  assert.equal(packets(others), 6n);
+  assert.equal(packets(ours), 14);
+  assert.equal(packets(others), 6);
   links[0]?.close();
   links[0]?.close();
   ping(near, 1);
-  assert.equal(packets(ours), 16n, "the second link holds it");
+  assert.equal(packets(ours), 16, "the second link holds it");
   links[1]?.close();
   ping(near, 1);
   ping(far, 1);
-  assert.equal(packets(ours), 18n, "the other namespace's goes on");
-  assert.equal(packets(others), 10n);
+  assert.equal(packets(ours), 18, "the other namespace's goes on");
+  assert.equal(packets(others), 10);
   beside.close();
   ping(near, 1);
-  assert.equal(packets(others), 10n);
+  assert.equal(packets(others), 10);
 });

@@ -1,41 +1,17 @@
 // The configuration edited while the run goes on. Owns: that an edit takes effect at a tick, that counts
 // survive it, that a bad one is reported once and changes nothing. Does not own: what is a valid
-// configuration at the start (failures.test.ts).
+// configuration at the start (failures.test.ts), what is loaded into the kernel when (bpf_steps.test.ts).
 import assert from "node:assert/strict";
-import { existsSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { close, readWitness } from "./support/cpu_witness.js";
+import { edit, goesOn, replace } from "./support/edit.js";
 import { scratch, workload } from "./support/paths.js";
 import { Run } from "./support/run.js";
 import { delay, until } from "./support/wait.js";
 
 const base = { snoop_cpu: "bpf", cpu_output_file: "cpu.csv", interval: 0.1 };
-
-/** As an editor that writes in place does. */
-function edit(run: Run, config: object | string): void {
-  writeFileSync(
-    run.path("config.json"),
-    typeof config === "string" ? config : JSON.stringify(config, undefined, 2),
-  );
-}
-
-/** As an editor that writes a new file and moves it over the old one does. */
-function replace(run: Run, config: object): void {
-  writeFileSync(run.path("config.json~"), JSON.stringify(config));
-  renameSync(run.path("config.json~"), run.path("config.json"));
-}
-
-/** Waits until a table has rows later than now. */
-async function goesOn(run: Run, name: string): Promise<void> {
-  const now = Date.now() / 1000;
-  await until(`new rows in ${name}`, () =>
-    run
-      .growing(name)
-      ?.ticks()
-      .some((tick) => tick > now),
-  );
-}
 
 test("a module switched on and off, the interval and a file name changed: no count is lost", async (t) => {
   const folder = scratch(t);

@@ -11,14 +11,15 @@ const [costNs, share] = [140, 0.01];
 const [firstMs, windowMs, lookMs, pauseMs] = [20, 10, 1000, 1000];
 
 export class CostWindows {
-  readonly #programs: readonly Program[];
+  readonly #programs: () => readonly Program[];
   #statistics: { close(): void } | undefined;
   #timer: NodeJS.Timeout | undefined;
   #since = 0;
   #runs = 0;
   #measuredNs = 0;
 
-  constructor(programs: readonly Program[]) {
+  /** `programs`: those that are loaded by the time it is called. */
+  constructor(programs: () => readonly Program[]) {
     this.#programs = programs;
   }
 
@@ -55,7 +56,7 @@ export class CostWindows {
   }
 
   #count(): number {
-    return this.#programs.reduce((sum, program) => sum + Number(program.stats().runCount), 0);
+    return this.#programs().reduce((sum, program) => sum + Number(program.stats().runCount), 0);
   }
 
   /** How long was measured so far, ms. */

@@ -1,96 +1,24 @@
 /**
- * Owns: the one BPF object of the run: which programs are loaded, which maps made, and each program's
- * attachment, counted, since modules share some.
- * Owns not: what any of them does.
+ * Owns: the BPF side of a run: what is loaded, and each program's attachment, counted, since modules share
+ * some.
+ * Owns not: how it is loaded (bpf-steps.ts), what any program does.
  */
 import * as fs from "node:fs";
-import {
-  BpfError,
-  BpfObject,
-  type Link,
-  type LoadedObject,
-  type NetfilterOptions,
-  type Program,
-  VerifierError,
-} from "libbpf-ts";
-import { describe, errors } from "./errors.js";
+import { BpfError, type Link, type NetfilterOptions, type Program } from "libbpf-ts";
+import type { BpfSteps } from "./bpf-steps.js";
+import { errors } from "./errors.js";
 import { host } from "./host.js";
-import type { BpfParts } from "./contract.js";
-
-const objectFile = new URL("../../build/treesnoop.bpf.o", import.meta.url).pathname;
 
 /** Priorities tried at a netfilter hook; each may be another treesnoop's. */
 const netfilterTries = 64;
 
-/** A set of parts that stands or falls together, by name. */
-export type PartSets = ReadonlyMap<string, BpfParts>;
-
-export interface Loaded {
-  readonly bpf: Bpf;
-  /** Sets the kernel refused, with its reason; all others are loaded. */
-  readonly refused: ReadonlyMap<string, string>;
-}
-
-function open(sets: PartSets, constants: Readonly<Record<string, number>>, sizes: ReadonlyMap<string, number>): BpfObject {
-  const object = BpfObject.open(objectFile, { name: "treesnoop", int64: "number" });
-  const parts = [...sets.values()];
-  const programs = new Set(parts.flatMap((part) => part.programs));
-  const maps = new Set(parts.flatMap((part) => part.maps));
-  for (const [name, program] of object.programs) program.autoload = programs.has(name);
-  for (const [name, map] of object.maps) {
-    if (!name.startsWith(".")) map.autocreate = maps.has(name);
-    const size = sizes.get(name);
-    if (size !== undefined) map.maxEntries = size;
-  }
-  for (const [name, value] of Object.entries(constants)) object.setConstant(name, value);
-  return object;
-}
-
-/** Loads every set; one the kernel refuses is left out and the rest tried again. */
-export function load(
-  sets: PartSets,
-  required: string,
-  constants: Readonly<Record<string, number>>,
-  sizes: ReadonlyMap<string, number>,
-): Loaded {
-  const remaining = new Map(sets);
-  const refused = new Map<string, string>();
-  for (;;) {
-    try {
-      const object = open(remaining, constants, sizes);
-      const sections = new Map([...object.programs].map(([name, spec]) => [name, spec.section]));
-      return { bpf: new Bpf(object.load(), sections), refused };
-    } catch (error) {
-      if (!(error instanceof VerifierError)) {
-        throw errors.load(describe(error), (error as { hint?: string }).hint ?? "");
-      }
-      const guilty = [...remaining].filter(([, part]) => part.programs.includes(error.program));
-      if (guilty.length === 0 || guilty.some(([name]) => name === required)) {
-        throw errors.load(error.message, error.hint);
-      }
-      for (const [name] of guilty) {
-        remaining.delete(name);
-        refused.set(name, `the kernel's verifier refused ${error.program}: ${error.message}`);
-      }
-    }
-  }
-}
-
 export class Bpf {
-  readonly object: LoadedObject;
-  readonly #sections: ReadonlyMap<string, string>;
+  /** Everything that is loaded by now. */
+  readonly object: BpfSteps;
   readonly #attached = new Map<string, { link: Link; users: number }>();
 
-  constructor(object: LoadedObject, sections: ReadonlyMap<string, string>) {
+  constructor(object: BpfSteps) {
     this.object = object;
-    this.#sections = sections;
-  }
-
-  /** Everything that was loaded. */
-  programs(): Program[] {
-    return [...this.#sections.keys()]
-      .filter((name) => this.object.hasProgram(name))
-      .map((name) => this.object.program(name));
   }
 
   /** Attaches a program where its SEC() says, for as long as one of its links is open. */
@@ -147,9 +75,7 @@ export class Bpf {
   /** A second, independent attachment, whatever is attached already. */
   attachAgain(name: string): Link {
     const program = this.object.program(name);
-    return /^(cgroup|sockops)/.test(this.#sections.get(name) ?? "")
-      ? this.#attachCgroup(program)
-      : program.attach();
+    return /^(cgroup|sockops)/.test(program.section) ? this.#attachCgroup(program) : program.attach();
   }
 
   #attachCgroup(program: Program): Link {

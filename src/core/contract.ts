@@ -123,6 +123,9 @@ export interface BpfParts {
   readonly stream?: StreamParts;
 }
 
+/** What is loaded by now of the shared object, by name. */
+export type LoadedParts = Pick<LoadedObject, "btf" | "hasProgram" | "program" | "map" | "variable">;
+
 /** A facility several modules use at once. */
 export interface Service {
   /** Called at the beginning of each tick, before the modules are read. */
@@ -156,7 +159,7 @@ export interface Scope {
 
 /** What a module gets to work with. */
 export interface Context {
-  readonly object: LoadedObject;
+  readonly object: LoadedParts;
   /** Attaches a program by its SEC(), once however many modules ask; released with the returned link. */
   attach(program: string): Link;
   /**

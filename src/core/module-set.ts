@@ -6,7 +6,7 @@ import type { Bpf } from "./bpf.js";
 import { describe } from "./errors.js";
 import { host } from "./host.js";
 import type { Log } from "./log.js";
-import type { Module, Process, Request, Scope } from "./contract.js";
+import type { BpfParts, Module, Process, Request, Scope } from "./contract.js";
 import { ModuleRun } from "./module-run.js";
 import type { Loan, TableView } from "./onlooker.js";
 import type { Folder } from "./output.js";
@@ -35,6 +35,7 @@ export class ModuleSet {
   readonly #around: Surroundings;
   readonly #shared = new Shared();
   readonly #running = new Map<Module, { run: ModuleRun; release: () => void }>();
+  readonly #lent = new Set<() => void>();
 
   constructor(around: Surroundings) {
     this.#around = around;
@@ -47,7 +48,7 @@ export class ModuleSet {
 
   /** Goes over to other requests. What is asked for as before keeps running; a failure is reported. */
   async change(requests: ReadonlyMap<Module, Request<unknown>>): Promise<void> {
-    const { modules, log } = this.#around;
+    const { modules, bpf, log } = this.#around;
     for (const module of modules) {
       const request = requests.get(module);
       const run = this.#running.get(module)?.run;
@@ -60,6 +61,7 @@ export class ModuleSet {
       try {
         const missing = host.missing(module.needs(request.options));
         if (missing) throw new Error(missing.reason);
+        bpf.object.add(module.bpf(request.options));
         // Never over the file this run has written before.
         await this.#switchOn(module, request, false);
       } catch (error) {
@@ -72,7 +74,7 @@ export class ModuleSet {
     const { numbers, tree, streams, folder, record, log, shown } = this.#around;
     const number = numbers.get(module) ?? 0;
     const run = new ModuleRun(module, request, folder, overwrite, streams, number, log);
-    const { context, release } = this.lend();
+    const { context, release } = this.#contextOf();
     const before = record.modules[module.name];
     if (before) {
       record.modules[`${module.name} until ${new Date().toISOString()}`] = before;
@@ -90,8 +92,21 @@ export class ModuleSet {
     }
   }
 
+  /** For one who looks on. What is not given back by then is taken back at the end. */
+  lend(parts: BpfParts): Loan {
+    this.#around.bpf.object.add(parts);
+    const { context, release } = this.#contextOf();
+    this.#lent.add(release);
+    return {
+      context,
+      release: () => {
+        if (this.#lent.delete(release)) release();
+      },
+    };
+  }
+
   /** The context of one user of the run's BPF. */
-  lend(): Loan {
+  #contextOf(): Loan {
     const { bpf, scope, record, log } = this.#around;
     return this.#shared.contextFor(bpf, scope, (sentence) => {
       record.warnings.push(sentence);
@@ -139,6 +154,8 @@ export class ModuleSet {
   /** All off, in reverse order. */
   async stop(): Promise<void> {
     for (const module of [...this.#running.keys()].reverse()) await this.#switchOff(module);
+    for (const release of this.#lent) release();
+    this.#lent.clear();
   }
 }
 

@@ -46,9 +46,8 @@ export interface Sources {
   run(): RunRecord;
   /** Tables of the modules that are on. */
   tables(): readonly TableView[];
-  lend(): Loan;
-  /** Why the kernel refused the parts of that name; undefined: it did not. */
-  refusal(parts: string): string | undefined;
+  /** With these parts, loaded by the first that asks. @throws VerifierError, BpfError */
+  lend(parts: BpfParts): Loan;
 }
 
 /** What a run tells of the one who looks on, in run.json. */
@@ -60,8 +59,6 @@ export interface OnlookerRecord {
 
 export interface Onlooker {
   readonly record: OnlookerRecord;
-  /** BPF it may want, by name. */
-  readonly parts: ReadonlyMap<string, BpfParts>;
   /** Where it is, for a user. */
   readonly note: string;
   /** The run has everything there is to look at. */

@@ -4,11 +4,12 @@
  * Owns not: ticking and stopping (session.ts).
  */
 import * as fs from "node:fs";
-import { kernel } from "libbpf-ts";
-import { load, type Loaded, type PartSets } from "./bpf.js";
+import { BpfError, kernel, VerifierError } from "libbpf-ts";
+import { Bpf } from "./bpf.js";
+import { BpfSteps } from "./bpf-steps.js";
 import type { Invocation } from "./cli.js";
 import { readConfig, type Config } from "./config.js";
-import { errors } from "./errors.js";
+import { describe, errors, type RunError } from "./errors.js";
 import { ringBytes, wakeBytes } from "./event-rings.js";
 import { host } from "./host.js";
 import type { Module } from "./contract.js";
@@ -85,24 +86,24 @@ export function numberStreams(modules: readonly Module[]): Map<Module, number> {
   return new Map(streaming.map((module, index) => [module, ownStreams.first + index]));
 }
 
-/**
- * Loads the tree and every module this host can run, wanted now or not: config.json may switch one on
- * later, and the object is loaded once. `further`: what else may want BPF.
- */
+/** Who asked for the program that the verifier refused. */
+function refusal(error: unknown, config: Config): RunError {
+  if (!(error instanceof BpfError)) return errors.load(describe(error), "");
+  if (error instanceof VerifierError && !treeParts.programs.includes(error.program)) {
+    for (const [module, { options }] of config.requests) {
+      const { programs } = module.bpf(options);
+      if (programs.includes(error.program)) return errors.unavailable(module.name, error.message);
+    }
+  }
+  return errors.load(error.message, error.hint);
+}
+
+/** Loads the tree and what is switched on; what config.json switches on later is loaded then. */
 export function loadObject(
   invocation: Invocation,
   config: Config,
-  modules: readonly Module[],
   numbers: ReadonlyMap<Module, number>,
-  further: PartSets,
-): Loaded {
-  const able = modules.filter((module) => {
-    return host.missing(module.needs(config.requests.get(module)?.options)) === undefined;
-  });
-  const parts = new Map(
-    able.map((module) => [module.name, module.bpf(config.requests.get(module)?.options)]),
-  );
-  const sets: PartSets = new Map([["tree", treeParts], ...parts, ...further]);
+): Bpf {
   const constants: Record<string, number> = {
     host_mode: invocation.mode === "host" ? 1 : 0,
     follow_children: config.traceMultiprocess ? 1 : 0,
@@ -112,13 +113,11 @@ export function loadObject(
     const variable = module.bpf(undefined).stream?.number; // whatever the options are now
     if (variable !== undefined) constants[variable] = number;
   }
-  const sizes = new Map([["event_rings", kernel.possibleCpus()]]);
-  const loaded = load(sets, "tree", constants, sizes);
-  for (const module of config.requests.keys()) {
-    const reason = loaded.refused.get(module.name);
-    if (reason === undefined) continue;
-    loaded.bpf.close();
-    throw errors.unavailable(module.name, reason);
+  const wanted = [...config.requests].map(([module, { options }]) => module.bpf(options));
+  try {
+    const sizes = { event_rings: kernel.possibleCpus() };
+    return new Bpf(new BpfSteps([treeParts, ...wanted], { constants, sizes }));
+  } catch (error) {
+    throw refusal(error, config);
   }
-  return loaded;
 }

@@ -3,8 +3,8 @@
  * processes cheaply, and turning running totals into what happened since the last tick. Totals are never
  * cleared in the kernel, since what comes between the read and the clear would be lost.
  */
-import type { Link, LoadedObject } from "libbpf-ts";
-import type { Context, Process } from "./contract.js";
+import type { Link } from "libbpf-ts";
+import type { Context, LoadedParts, Process } from "./contract.js";
 
 /** Attaches all or none; the function detaches in reverse order. */
 export function attachAll(context: Context, programs: readonly string[]): () => void {
@@ -27,12 +27,12 @@ export function attachAll(context: Context, programs: readonly string[]): () => 
  * an idle tick over a thousand processes must not be felt.
  */
 export class Counters {
-  readonly #object: LoadedObject;
+  readonly #object: LoadedParts;
   readonly #map: string;
   readonly #offsets: readonly number[];
 
   /** `struct` as in "struct cpu_total"; places are taken from the object's BTF. */
-  constructor(object: LoadedObject, map: string, struct: string, fields: readonly string[]) {
+  constructor(object: LoadedParts, map: string, struct: string, fields: readonly string[]) {
     this.#object = object;
     this.#map = map;
     const { fields: known } = object.btf.decoder(struct);
@@ -69,7 +69,7 @@ export class Totals<Field extends string> {
   readonly #counters: Counters;
   readonly #before = new Map<number, Float64Array>();
 
-  constructor(object: LoadedObject, map: string, struct: string, fields: readonly Field[]) {
+  constructor(object: LoadedParts, map: string, struct: string, fields: readonly Field[]) {
     this.#fields = fields;
     this.#counters = new Counters(object, map, struct, fields);
     this.#take(() => true); // what is there now belongs to an earlier time the module was on

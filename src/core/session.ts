@@ -6,7 +6,7 @@
 import * as path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CsvWriter } from "libbpf-ts";
-import type { Loaded } from "./bpf.js";
+import type { Bpf } from "./bpf.js";
 import { CostWindows } from "./bpf-cost.js";
 import type { Invocation } from "./cli.js";
 import { monotonicNs } from "./clock.js";
@@ -43,20 +43,20 @@ export async function runSession(
   checkHost(config);
   const onlooker = config.http && (await openOnlooker(config.http));
   let session: Session | undefined;
-  let loaded: Loaded | undefined;
+  let bpf: Bpf | undefined;
   let aimed: Aim | undefined;
   try {
     aimed = await aim(invocation);
     const numbers = numberStreams(modules);
-    loaded = loadObject(invocation, config, modules, numbers, onlooker?.parts ?? new Map());
-    session = new Session(invocation, config, modules, numbers, aimed, loaded, log, onlooker);
+    bpf = loadObject(invocation, config, numbers);
+    session = new Session(invocation, config, modules, numbers, aimed, bpf, log, onlooker);
     await session.start();
     return await session.watch();
   } finally {
     if (aimed?.target instanceof Launched) aimed.target.abandon();
     await session?.close();
     await onlooker?.stop();
-    loaded?.bpf.close();
+    bpf?.close();
   }
 }
 
@@ -77,7 +77,6 @@ class Session {
   readonly #interruptions: Interruptions;
   readonly #watch: ConfigWatch;
   readonly #onlooker: Onlooker | undefined;
-  readonly #refused: ReadonlyMap<string, string>;
   #config: Config;
   #started = 0;
   #runFileProblem = false;
@@ -88,7 +87,7 @@ class Session {
     modules: readonly Module[],
     numbers: ReadonlyMap<Module, number>,
     aimed: Aim,
-    { bpf, refused }: Loaded,
+    bpf: Bpf,
     log: Log,
     onlooker: Onlooker | undefined,
   ) {
@@ -106,7 +105,7 @@ class Session {
     this.#onlooker = onlooker;
     if (onlooker) this.#record.http = onlooker.record;
     this.#runFile = new RunFile(dir, overwrite, owner, this.#record);
-    this.#cost = new CostWindows(bpf.programs());
+    this.#cost = new CostWindows(() => bpf.object.programs());
     this.#tree = new Tree(bpf);
     this.#streams = new Streams(bpf, this.#writer, ringBytes(config.ringKib));
     this.#scope = new TreeScope(this.#tree, {
@@ -132,7 +131,6 @@ class Session {
     });
     this.#interruptions = new Interruptions(aimed.target);
     this.#watch = new ConfigWatch(invocation.config, modules, log);
-    this.#refused = refused;
   }
 
   async start(): Promise<void> {
@@ -163,8 +161,7 @@ class Session {
     this.#onlooker.begin({
       run: () => this.#record,
       tables: () => this.#runs.views(),
-      lend: () => this.#runs.lend(),
-      refusal: (parts) => this.#refused.get(parts),
+      lend: (parts) => this.#runs.lend(parts),
     });
   }
 

@@ -2,7 +2,7 @@
  * Owns: the words the server and its routes share: what a route is, what it is asked, what it answers.
  * Owns not: HTTP. A route knows nothing of sockets, headers and frameworks.
  */
-import type { BpfParts, Need } from "../core/contract.js";
+import type { Need } from "../core/contract.js";
 import type { Sources } from "../core/onlooker.js";
 
 /** A JSON schema (draft 2020-12, as OpenAPI 3.1 has it). */
@@ -77,8 +77,7 @@ export interface Route {
   readonly body?: ObjectSchema;
   /** What the answer is, by media type. */
   readonly answers: Readonly<Record<string, Schema>>;
-  /** BPF it uses while somebody asks; loaded with the run's object. */
-  readonly bpf?: BpfParts;
+  /** What the kernel must have; without it the answer is 501. */
   readonly needs?: () => readonly Need[];
   /** Called once, when there is a run to look at. */
   open(house: House): Handler;

@@ -45,22 +45,12 @@ function asked(request: FastifyRequest): Asked {
   };
 }
 
-/** What a route needs and this host does not have. */
-function lack(route: Route): string | undefined {
-  return host.missing(route.needs?.() ?? [])?.reason;
-}
-
-/** By the route's URL. */
-function partsOf(routes: readonly Route[]): Onlooker["parts"] {
-  const able = routes.filter((route) => lack(route) === undefined);
-  return new Map(able.flatMap(({ url, bpf }) => (bpf ? [[url, bpf] as const] : [])));
-}
-
+/** Of a route that needs what this host does not have, the handler says so. */
 function openRoute(route: Route, house: House): Handler {
-  const reason = lack(route) ?? house.sources.refusal(route.url);
-  if (reason === undefined) return route.open(house);
+  const missing = host.missing(route.needs?.() ?? []);
+  if (!missing) return route.open(house);
   return () => {
-    throw new Refusal(501, `${route.url} cannot be had here: ${reason}`);
+    throw new Refusal(501, `${route.url} cannot be had here: ${missing.reason}`);
   };
 }
 
@@ -164,7 +154,6 @@ export async function openServer(settings: HttpSettings, report: (sentence: stri
   };
   return {
     record,
-    parts: partsOf(routes),
     note: `http: ${record.url}${address.local ? "" : ", which others can reach: every request takes the token"}`,
     begin: (sources) => {
       begin({ sources, routes, document: () => app.swagger() });

@@ -7,22 +7,40 @@ import type { TestContext } from "node:test";
 import { workload } from "./paths.js";
 import { execute } from "./run.js";
 
+/** What the kernel says of each descriptor of a process. */
+function fdinfo(pid: number): string[] {
+  const folder = `/proc/${pid}/fdinfo`;
+  return readdirSync(folder).flatMap((fd) => {
+    try {
+      return [readFileSync(`${folder}/${fd}`, "utf8")];
+    } catch {
+      return []; // closed meanwhile
+    }
+  });
+}
+
 /** `["prog", "12", "link", "3", …]` for bpfalive, from /proc/PID/fdinfo. */
 export function bpfObjects(pid: number): string[] {
   const found: string[] = [];
-  const folder = `/proc/${pid}/fdinfo`;
-  for (const fd of readdirSync(folder)) {
-    let text: string;
-    try {
-      text = readFileSync(`${folder}/${fd}`, "utf8");
-    } catch {
-      continue; // closed meanwhile
-    }
+  for (const text of fdinfo(pid)) {
     // A link's and a program array's own lines name the program too: each id is taken under its own kind.
     for (const [, kind, id] of text.matchAll(/^(prog|link|map)_id:\s+(\d+)$/gm))
       if (kind !== undefined && id !== undefined) found.push(kind, id);
   }
   return found;
+}
+
+/** Ids of the programs that a process has loaded, and of each link it holds the id of its program. */
+export function bpfPrograms(pid: number): { readonly loaded: readonly string[]; readonly linked: readonly string[] } {
+  const loaded = new Set<string>();
+  const linked: string[] = [];
+  for (const text of fdinfo(pid)) {
+    const program = /^prog_id:\s+(\d+)$/m.exec(text)?.[1];
+    if (program === undefined) continue;
+    if (/^link_id:/m.test(text)) linked.push(program);
+    else if (/^prog_type:/m.test(text)) loaded.add(program);
+  }
+  return { loaded: [...loaded].sort(), linked: linked.sort() };
 }
 
 /** Those of the objects that still exist. */

@@ -29,13 +29,8 @@ export { kernel, type Answer } from "./kernel.js";
 export type { IteratorLink, Link } from "./link.js";
 export { libbpfVersion, onLog, type LogLevel } from "./log.js";
 export { BpfMap, type RawEntries, type UpdateMode } from "./map.js";
-export {
-  BpfObject,
-  LoadedObject,
-  type MapSpec,
-  type OpenOptions,
-  type ProgramSpec,
-} from "./object.js";
+export { BpfObject, LoadedObject, type OpenOptions } from "./object.js";
+export type { MapSpec, ProgramSpec } from "./object-spec.js";
 export { ObjectBtf, type RecordDecoder } from "./object-btf.js";
 export {
   Program,

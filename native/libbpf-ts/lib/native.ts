@@ -21,6 +21,7 @@ export interface NativeMapSpec {
   valueTypeId: number;
   internal: boolean;
   autocreate: boolean;
+  shared: boolean;
   created: boolean;
 }
 
@@ -239,7 +240,7 @@ export interface NativeCsvWriter {
 }
 
 export interface NativeModule {
-  NativeObject: new (file: string | Uint8Array, name: string) => NativeObject;
+  NativeObject: new (file: string | Uint8Array | NativeObject, name: string) => NativeObject;
   NativeRing: new (maps: NativeMap[], onReadable?: () => void) => NativeRing;
   NativeEventTable: new (spec: NativeEventSpec) => NativeEventTable;
   NativeCsvWriter: new (onEvent: (kind: number, id: number) => void) => NativeCsvWriter;

@@ -6,120 +6,21 @@ import { BpfMap } from "./map.js";
 import { suggestion } from "./names.js";
 import { native, type NativeMapSpec, type NativeObject, type NativeProgramSpec } from "./native.js";
 import { ObjectBtf } from "./object-btf.js";
+import {
+  NativeMapView,
+  NativeProgramView,
+  shortName,
+  type MapSpec,
+  type ProgramSpec,
+} from "./object-spec.js";
 import { Program } from "./program.js";
 import { Variable } from "./variable.js";
-
-/** A program before loading. */
-export interface ProgramSpec {
-  readonly name: string;
-  /** As in SEC(). */
-  readonly section: string;
-  /** "tracing", "kprobe" (also uprobes), "raw_tracepoint" … */
-  readonly type: string;
-  /** Whether load() loads it; SEC("?…") starts as false. */
-  autoload: boolean;
-}
-
-/** A map before loading; sizes in bytes. */
-export interface MapSpec {
-  readonly name: string;
-  readonly type: string;
-  readonly keySize: number;
-  readonly valueSize: number;
-  readonly flags: number;
-  /** For a ring buffer its size in bytes: a power of two of pages. */
-  maxEntries: number;
-  /** Whether load() creates it; programs that use it must not be loaded then. */
-  autocreate: boolean;
-}
 
 export interface OpenOptions {
   /** Names the object; default: the file's name. */
   name?: string;
   /** How 64-bit integers decode, everywhere in this object; default "bigint". */
   int64?: Int64Mode;
-}
-
-/** libbpf puts the object's name before the standard sections' names. */
-function shortName(spec: NativeMapSpec): string {
-  return spec.internal ? (/\.(?:rodata|data|bss|kconfig)(?:$|\.).*$/.exec(spec.name)?.[0] ?? spec.name) : spec.name;
-}
-
-class NativeProgramView implements ProgramSpec {
-  readonly #native: NativeObject;
-  readonly #spec: NativeProgramSpec;
-
-  constructor(nativeObject: NativeObject, spec: NativeProgramSpec) {
-    this.#native = nativeObject;
-    this.#spec = spec;
-  }
-
-  get name(): string {
-    return this.#spec.name;
-  }
-
-  get section(): string {
-    return this.#spec.section;
-  }
-
-  get type(): string {
-    return this.#spec.type;
-  }
-
-  get autoload(): boolean {
-    return this.#spec.autoload;
-  }
-
-  set autoload(value: boolean) {
-    this.#native.setAutoload(this.#spec.name, value);
-    this.#spec.autoload = value;
-  }
-}
-
-class NativeMapView implements MapSpec {
-  readonly #native: NativeObject;
-  readonly #spec: NativeMapSpec;
-  readonly name: string;
-
-  constructor(nativeObject: NativeObject, spec: NativeMapSpec) {
-    this.#native = nativeObject;
-    this.#spec = spec;
-    this.name = shortName(spec);
-  }
-
-  get type(): string {
-    return this.#spec.type;
-  }
-
-  get keySize(): number {
-    return this.#spec.keySize;
-  }
-
-  get valueSize(): number {
-    return this.#spec.valueSize;
-  }
-
-  get flags(): number {
-    return this.#spec.flags;
-  }
-
-  get maxEntries(): number {
-    return this.#spec.maxEntries;
-  }
-
-  set maxEntries(value: number) {
-    this.#native.setMaxEntries(this.#spec.name, value);
-    this.#spec.maxEntries = value;
-  }
-
-  get autocreate(): boolean {
-    return this.#spec.autocreate;
-  }
-
-  set autocreate(value: boolean) {
-    this.#native.setAutocreate(this.#spec.name, value);
-    this.#spec.autocreate = value;
-  }
 }
 
 function byName<T extends { readonly name: string }>(list: readonly T[]): ReadonlyMap<string, T> {
@@ -140,15 +41,15 @@ export class BpfObject {
   /** The types of this object. */
   readonly btf: ObjectBtf;
 
-  private constructor(nativeObject: NativeObject, int64: Int64Mode) {
+  /** @internal */
+  constructor(nativeObject: NativeObject, btf: ObjectBtf) {
     this.#native = nativeObject;
     this.#mapSpecs = nativeObject.maps();
     this.#programs = byName(
       nativeObject.programs().map((spec) => new NativeProgramView(nativeObject, spec)),
     );
     this.#maps = byName(this.#mapSpecs.map((spec) => new NativeMapView(nativeObject, spec)));
-    const bytes = nativeObject.btf();
-    this.btf = new ObjectBtf(bytes && new BtfData(bytes), int64);
+    this.btf = btf;
   }
 
   /**
@@ -157,7 +58,9 @@ export class BpfObject {
    */
   static open(file: string | Uint8Array, options: OpenOptions = {}): BpfObject {
     const { name = "", int64 = "bigint" } = options;
-    return new BpfObject(new native.NativeObject(file, name), int64);
+    const nativeObject = new native.NativeObject(file, name);
+    const bytes = nativeObject.btf();
+    return new BpfObject(nativeObject, new ObjectBtf(bytes && new BtfData(bytes), int64));
   }
 
   /** By name. */
@@ -270,6 +173,12 @@ export class LoadedObject {
     return program;
   }
 
+  /** Every program that is loaded. */
+  programs(): Program[] {
+    const loaded = [...this.#programSpecs.values()].filter((spec) => spec.loaded);
+    return loaded.map((spec) => this.program(spec.name));
+  }
+
   /**
    * The type parameters are the caller's word for what the BTF says; nothing checks them.
    * @throws BpfError (ENOENT) when it is not in the object, or was not created
@@ -321,6 +230,17 @@ export class LoadedObject {
     }
     const codec = this.btf.variableCodec(variable);
     return new Variable<T>(this.#native.map(section.name), variable, codec);
+  }
+
+  /**
+   * The same file once more, to load programs that were left out. The maps this object has made, those of
+   * its variables and constants included, are the new one's as well: not copied, not cleared, and not to be
+   * configured (`MapSpec.shared`). The rest is as open() gives it. Both live on their own: a shared map is
+   * there until both are closed. The file on disk is not read again.
+   * @throws BpfError (ENOTSUP) for a map of programs
+   */
+  reopen(): BpfObject {
+    return new BpfObject(new native.NativeObject(this.#native, ""), this.btf);
   }
 
   /** Detaches and frees everything of this object. Closing twice is fine. */

@@ -92,14 +92,15 @@ function resolveSymbol(path: string, symbol: string): number {
 /** A program in the kernel. Every attach method returns a Link and throws BpfError. */
 export class Program {
   readonly #native: NativeProgram;
-  readonly #section: string;
+  /** As in SEC(). */
+  readonly section: string;
   readonly name: string;
 
   /** @internal */
   constructor(nativeProgram: NativeProgram, name: string, section: string) {
     this.#native = nativeProgram;
     this.name = name;
-    this.#section = section;
+    this.section = section;
   }
 
   /** The descriptor; it belongs to the object and closes with it. */
@@ -117,7 +118,7 @@ export class Program {
    * on. Tracepoints work without tracefs being mounted.
    */
   attach(): Link {
-    const tracepoint = /^(?:tp|tracepoint)\/([^/]+)\/([^/]+)$/.exec(this.#section);
+    const tracepoint = /^(?:tp|tracepoint)\/([^/]+)\/([^/]+)$/.exec(this.section);
     const category = tracepoint?.[1];
     const name = tracepoint?.[2];
     if (category === undefined || name === undefined) {

@@ -27,13 +27,18 @@ void ObjectWrap::Init(Napi::Env env, Napi::Object exports) {
                            InstanceMethod<&ObjectWrap::CloseObject>("close")}));
 }
 
-// new NativeObject(path: string | bytes: Uint8Array, name: string)
+// new NativeObject(path: string | bytes: Uint8Array, name: string), or (loaded: NativeObject, "")
 ObjectWrap::ObjectWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ObjectWrap>(info) {
+  info.This().As<Napi::Object>().TypeTag(&kTag);
   std::string name;
   if (!Read(info, 1, &name)) return;
   LogScope log(info.Env());
   Failure failure;
-  if (info[0].IsString()) {
+  if (info[0].IsObject() && info[0].As<Napi::Object>().CheckTypeTag(&kTag)) {
+    ObjectWrap* loaded = Unwrap(info[0].As<Napi::Object>());
+    if (!loaded->Usable(info.Env(), "reopen")) return;
+    failure = ObjectCore::Reopen(*loaded->core_, &core_);
+  } else if (info[0].IsString()) {
     std::string path;
     if (!Read(info, 0, &path)) return;
     failure = ObjectCore::OpenFile(path, name, &core_);
@@ -95,7 +100,8 @@ Napi::Value ObjectWrap::Maps(const Napi::CallbackInfo& info) {
     entry.Set("valueTypeId", Napi::Number::New(env, bpf_map__btf_value_type_id(map)));
     entry.Set("internal", bpf_map__is_internal(map));
     entry.Set("autocreate", bpf_map__autocreate(map));
-    entry.Set("created", core_->loaded() && bpf_map__autocreate(map) && bpf_map__fd(map) >= 0);
+    entry.Set("shared", core_->Shared(map));
+    entry.Set("created", core_->Created(map));
     list.Set(list.Length(), entry);
   }
   return list;
@@ -128,6 +134,15 @@ bpf_map* ObjectWrap::FindMap(const Napi::CallbackInfo& info, const char* operati
   return map;
 }
 
+// A map this object is to make: one it shares is there already, as it is.
+bpf_map* ObjectWrap::FindOwnMap(const Napi::CallbackInfo& info, const char* operation) {
+  bpf_map* map = FindMap(info, operation);
+  if (map == nullptr || !core_->Shared(map)) return map;
+  Throw(info.Env(), Fail(EEXIST, operation, bpf_map__name(map),
+                         "it is there already, made by the object this one was reopened from"));
+  return nullptr;
+}
+
 Napi::Value ObjectWrap::SetAutoload(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   bool value = false;
@@ -143,7 +158,7 @@ Napi::Value ObjectWrap::SetAutocreate(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   bool value = false;
   if (!Usable(env, "set autocreate", true) || !Read(info, 1, &value)) return env.Undefined();
-  bpf_map* map = FindMap(info, "set autocreate");
+  bpf_map* map = FindOwnMap(info, "set autocreate");
   if (map == nullptr) return env.Undefined();
   int error = bpf_map__set_autocreate(map, value);
   if (error != 0) Throw(env, Fail(error, "set autocreate", bpf_map__name(map)));
@@ -154,7 +169,7 @@ Napi::Value ObjectWrap::SetMaxEntries(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   uint32_t value = 0;
   if (!Usable(env, "set max entries", true) || !Read(info, 1, &value)) return env.Undefined();
-  bpf_map* map = FindMap(info, "set max entries");
+  bpf_map* map = FindOwnMap(info, "set max entries");
   if (map == nullptr) return env.Undefined();
   int error = bpf_map__set_max_entries(map, value);
   if (error != 0) Throw(env, Fail(error, "set max entries", bpf_map__name(map)));
@@ -169,7 +184,7 @@ Napi::Value ObjectWrap::WriteInitial(const Napi::CallbackInfo& info) {
   if (!Usable(env, "set variable", true) || !Read(info, 1, &offset) || !Read(info, 2, &bytes)) {
     return env.Undefined();
   }
-  bpf_map* map = FindMap(info, "set variable");
+  bpf_map* map = FindOwnMap(info, "set variable");
   if (map == nullptr) return env.Undefined();
   size_t size = 0;
   void* memory = const_cast<void*>(static_cast<const void*>(bpf_map__initial_value(map, &size)));

@@ -10,6 +10,8 @@ namespace libbpf_ts {
 
 class ObjectWrap : public Napi::ObjectWrap<ObjectWrap> {
  public:
+  static constexpr napi_type_tag kTag = {0x6c696262706674d1, 0xb0a1d2c3e4f50009};
+  static constexpr const char* kExpected = "an object";
   static void Init(Napi::Env env, Napi::Object exports);
   explicit ObjectWrap(const Napi::CallbackInfo& info);
 
@@ -29,6 +31,7 @@ class ObjectWrap : public Napi::ObjectWrap<ObjectWrap> {
   bool Usable(Napi::Env env, const char* operation, bool before_load = false);
   bpf_program* FindProgram(const Napi::CallbackInfo& info, const char* operation);
   bpf_map* FindMap(const Napi::CallbackInfo& info, const char* operation);
+  bpf_map* FindOwnMap(const Napi::CallbackInfo& info, const char* operation);
 
   std::shared_ptr<ObjectCore> core_;
 };

@@ -30,7 +30,10 @@ export default defineModule<Backend>({
     };
   },
   columns: () => columns,
-  bpf: () => ({ programs: cpuPrograms, maps: ["cpu_threads", "cpu_totals"] }),
+  bpf: (backend = "bpf") =>
+    backend === "bpf"
+      ? { programs: cpuPrograms, maps: ["cpu_threads", "cpu_totals"] }
+      : { programs: [], maps: [] },
   needs(backend): Need[] {
     if (backend === "stat") return [host.file("/proc/self/stat", "procfs")];
     if (backend === "top") return [host.command("top", "procps")];
