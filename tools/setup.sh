@@ -131,6 +131,8 @@ find_missing() {
   need tshark tshark wireshark-cli
   need nginx nginx-light nginx
   need nft nftables nftables
+  need dig bind9-dnsutils bind-utils
+  need dnsmasq dnsmasq-base dnsmasq
   need redis-server redis-server 'redis|valkey-compat-redis'
   need musl-gcc musl-tools musl-gcc
   need 'has_library libjemalloc.so.2' libjemalloc2 jemalloc

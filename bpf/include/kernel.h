@@ -124,6 +124,8 @@ struct net_device {
   struct device dev;                         /* its parent is the hardware, or what passes for it */
 };
 
+struct sock;
+
 struct sk_buff {
   struct sock *sk; /* sent: whose it is; received: mostly not known before the transport layer */
   struct net_device *dev;
@@ -183,11 +185,22 @@ typedef struct {
   int owned; /* a process is in the middle of a call on the socket */
 } socket_lock_t;
 
+struct sk_buff_head {
+  struct sk_buff *next; /* the head itself when the queue is empty */
+  unsigned int qlen;
+};
+
 struct sock {
   struct sock_common __sk_common;
   socket_lock_t sk_lock;
   unsigned short sk_type;
   unsigned short sk_protocol;
+  unsigned char sk_shutdown;
+  struct sk_buff_head sk_receive_queue;
+};
+
+struct udp_sock {
+  struct sk_buff_head reader_queue; /* read before sk_receive_queue, and filled from it */
 };
 
 struct tcp_sock {

@@ -14,6 +14,7 @@
 #define AF_INET6 10
 #define OWNER_TIME_WAIT 6 /* include/net/tcp_states.h */
 #define OWNER_NEW_SYN_RECV 12
+#define MSG_PEEK 2 /* include/linux/socket.h */
 
 extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak; /* 6.2 */
 

@@ -11,7 +11,6 @@
 #include "tree.h"
 
 #define SOCK_RAW 3
-#define MSG_PEEK 2
 
 struct network_total {
   __u64 rx_bytes, tx_bytes;

@@ -4,9 +4,9 @@
  * and call.
  */
 #include "events.h"
+#include "histogram.h"
 
 #define SYSCALL_MAX 1024 /* above every table there is: x86-64 ends below 480, x32 below 550 */
-#define SYSCALL_BUCKETS 160
 
 enum syscall_action { SYSCALL_ENTRY = 0, SYSCALL_RETURN = 1 };
 
@@ -22,21 +22,9 @@ struct syscall_event {
 
 EVENT_RECORD(syscall_event);
 
-/* The longest call of a tick, in one word so that it can be exchanged. */
-struct syscall_longest {
-  __u64 ns : 48;
-  __u64 tick : 16;
-};
-
-/*
- * buckets: log-linear, 4 to a power of two, so a percentile is within 12.5 % of the truth:
- * 0-3 ns each their own, then (exponent - 1) * 4 + the two bits below the leading one, up to 2^41
- * ns.
- */
 struct syscall_total {
   __u64 calls, errors, total_ns;
-  struct syscall_longest longest[2]; /* of this tick and the one before, by its lowest bit */
-  __u32 buckets[SYSCALL_BUCKETS];
+  struct histogram durations;
 };
 
 /* By process << 16 | number of the call. */
@@ -102,20 +90,6 @@ static __always_inline void syscall_emit(struct thread *thread, __u32 nr, __u8 a
   event_submit(event, sizeof(*event));
 }
 
-static __always_inline __u32 syscall_bucket(__u64 ns) {
-  __u32 exponent = 0, bucket;
-
-  if (ns < 4) return ns;
-  if (ns >> 32) exponent = 32;
-  if (ns >> (exponent + 16)) exponent += 16;
-  if (ns >> (exponent + 8)) exponent += 8;
-  if (ns >> (exponent + 4)) exponent += 4;
-  if (ns >> (exponent + 2)) exponent += 2;
-  if (ns >> (exponent + 1)) exponent += 1;
-  bucket = (exponent - 1) * 4 + ((ns >> (exponent - 2)) & 3);
-  return bucket < SYSCALL_BUCKETS ? bucket : SYSCALL_BUCKETS - 1;
-}
-
 /* The cell's total; NULL when the cell is another key's. */
 static __always_inline struct syscall_total *syscall_cell(__u64 key) {
   __u32 cell = key * 0x9e3779b97f4a7c15ULL >> (64 - SYSCALL_CELL_BITS);
@@ -137,35 +111,17 @@ static __always_inline struct syscall_total *syscall_total(__u64 key) {
   return bpf_map_lookup_elem(&syscall_totals, &key);
 }
 
-static __always_inline void syscall_keep_longest(struct syscall_total *total, __u64 ns) {
-  union {
-    struct syscall_longest is;
-    __u64 word;
-  } old, mine = {.is = {.ns = ns >> 48 ? ~0ULL >> 16 : ns, .tick = syscall_tick}};
-  __u64 *longest = (__u64 *)&total->longest[mine.is.tick & 1];
-  __u32 tries;
-
-  for (tries = 0; tries < 4; tries++) {
-    old.word = *(volatile __u64 *)longest;
-    if (old.is.tick == mine.is.tick && old.is.ns >= mine.is.ns) return;
-    if (__sync_val_compare_and_swap(longest, old.word, mine.word) == old.word) return;
-  }
-}
-
 static __always_inline void syscall_add(__u32 process, __u32 nr, __s64 result, __u64 ns) {
   struct syscall_total *total = syscall_total((__u64)process << 16 | nr);
-  __u32 bucket = syscall_bucket(ns);
 
   if (!total) {
     __sync_fetch_and_add(&syscall_lost, 1);
     return;
   }
-  if (bucket >= SYSCALL_BUCKETS) return; /* cannot be: said to the verifier */
   __sync_fetch_and_add(&total->calls, 1);
   if (result < 0 && result >= -4095) __sync_fetch_and_add(&total->errors, 1);
   __sync_fetch_and_add(&total->total_ns, ns);
-  __sync_fetch_and_add(&total->buckets[bucket], 1);
-  syscall_keep_longest(total, ns);
+  histogram_add(&total->durations, ns, syscall_tick);
 }
 
 SEC("tp_btf/sys_enter")

@@ -9,8 +9,9 @@ import {
   type Sampler,
   type Tick,
 } from "../../core/module.js";
+import { longestNs, percentileNs, since } from "../../services/histogram.js";
 import type { SyscallNames } from "./names.js";
-import { empty, longestNs, Totals } from "./totals.js";
+import { empty, Totals } from "./totals.js";
 
 const us = { type: "number", unit: "µs" } as const;
 
@@ -26,25 +27,6 @@ export const summaryColumns = [
   { name: "P99", ...us, description: "duration, 99th percentile, within 12.5 %" },
   { name: "MAX", ...us, description: "longest duration" },
 ] as const satisfies readonly Column[];
-
-/** Middle of a bucket in ns; the inverse of syscall_bucket() in syscall.bpf.c. */
-export function bucketNs(bucket: number): number {
-  if (bucket < 4) return bucket;
-  const exponent = Math.floor(bucket / 4) + 1;
-  const step = 2 ** (exponent - 2);
-  return 2 ** exponent + (bucket % 4) * step + step / 2;
-}
-
-/** The smallest bucket that the share of all calls does not exceed, in ns. */
-export function percentileNs(buckets: readonly number[], share: number): number {
-  const calls = buckets.reduce((sum, count) => sum + count, 0);
-  let seen = 0;
-  for (const [bucket, count] of buckets.entries()) {
-    seen += count;
-    if (seen >= calls * share && count > 0) return bucketNs(bucket);
-  }
-  return 0;
-}
 
 export function startSummary(context: Context, names: SyscallNames, stop: () => void): Sampler {
   const totals = new Totals(context);
@@ -68,7 +50,7 @@ export function startSummary(context: Context, names: SyscallNames, stop: () => 
       const calls = total.calls - then.calls;
       if (calls === 0) continue;
       const nr = key % 2 ** 16;
-      const buckets = total.buckets.map((count, index) => count - (then.buckets[index] ?? 0));
+      const buckets = since(total.durations, then.durations);
       const took = (total.total_ns - then.total_ns) / 1e3;
       const { Ticks, PID, COMM } = tick.identify(process);
       yield {
@@ -84,7 +66,7 @@ export function startSummary(context: Context, names: SyscallNames, stop: () => 
         P50: percentileNs(buckets, 0.5) / 1e3,
         P99: percentileNs(buckets, 0.99) / 1e3,
         // What returned while the totals were being read counts here; its length is the next tick's.
-        MAX: Math.min(took, Math.max(longestNs(total, tickNow) / 1e3, took / calls)),
+        MAX: Math.min(took, Math.max(longestNs(total.durations, tickNow) / 1e3, took / calls)),
       };
     }
     before = now;

@@ -4,39 +4,28 @@
  */
 import type { BpfMap } from "libbpf-ts";
 import type { Context } from "../../core/module.js";
+import { type Histogram, noTimes, together } from "../../services/histogram.js";
 
 export interface SyscallTotal {
   readonly calls: number;
   readonly errors: number;
   readonly total_ns: number;
-  /** Of the tick that runs and the one before. */
-  readonly longest: readonly { readonly ns: number; readonly tick: number }[];
-  readonly buckets: readonly number[];
+  readonly durations: Histogram;
 }
-
-const bucketCount = 160; // as SYSCALL_BUCKETS in syscall.bpf.c
 
 export const empty: SyscallTotal = {
   calls: 0,
   errors: 0,
   total_ns: 0,
-  longest: [{ ns: 0, tick: 0 }, { ns: 0, tick: 0 }],
-  buckets: new Array<number>(bucketCount).fill(0),
+  durations: noTimes,
 };
-
-/** Of that tick. */
-export function longestNs(total: SyscallTotal, tick: number): number {
-  const own = total.longest.filter((longest) => longest.tick === tick % 2 ** 16);
-  return Math.max(0, ...own.map((longest) => longest.ns));
-}
 
 function sum(one: SyscallTotal, other: SyscallTotal): SyscallTotal {
   return {
     calls: one.calls + other.calls,
     errors: one.errors + other.errors,
     total_ns: one.total_ns + other.total_ns,
-    longest: [...one.longest, ...other.longest],
-    buckets: one.buckets.map((count, index) => count + (other.buckets[index] ?? 0)),
+    durations: together(one.durations, other.durations),
   };
 }
 

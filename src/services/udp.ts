@@ -1,0 +1,65 @@
+/**
+ * Owns: following the datagrams that wait in UDP sockets, switched on for whichever modules ask
+ * (bpf/core/udp_queue.bpf.c).
+ */
+import { attachAll, type BpfParts, type Context, host, monotonicNs, type Need } from "../core/module.js";
+import { ownerParts, ownSockets } from "./sockets.js";
+
+/** The stamps come last: nothing may be stamped whose way is not watched to its end. */
+const programs = ["udp_queue_received", "udp_queue_drop", "udp_queue_ingress"];
+
+export const udpParts: BpfParts = {
+  programs: [...ownerParts.programs, ...programs],
+  maps: [...ownerParts.maps, "udp_stamps", "udp_queues", "udp_queue_dropped", "udp_queue_read", "udp_queue_drops"],
+};
+
+export function udpNeeds(): readonly Need[] {
+  return [
+    host.cgroup2Mounted(),
+    host.programType("cgroup_skb", "cgroup_skb"),
+    host.mapType("sk_storage", "socket storage"),
+    host.tracepoint("sock_send_length"),
+    host.tracepoint("sock_recv_length"),
+    host.tracepoint("kfree_skb"),
+    host.kernelFunction("bpf_cast_to_kern_ctx"),
+  ];
+}
+
+/** What counters have grown, together, since now. */
+function growth({ object }: Context, ...names: readonly string[]): () => number {
+  const counters = names.map((name) => object.variable<number>(name));
+  const sum = (): number => counters.reduce((total, counter) => total + counter.get(), 0);
+  const before = sum();
+  return () => sum() - before;
+}
+
+/**
+ * From now on every read of a datagram has its outcome, for programs on sock_recv_length that are attached
+ * after this; until the last module stops. Returns what was lost to this module since, with its own counters.
+ */
+export function followUdp(context: Context, ...lost: readonly string[]): () => number {
+  const { object } = context;
+  context.shared("udp queues", () => {
+    ownSockets(context);
+    object.variable<bigint>("udp_queue_began").set(BigInt(monotonicNs()));
+    const drops = growth(context, "udp_queue_all_drops");
+    const unread = growth(context, "udp_queue_unread");
+    const missed = (): bigint => object.program("udp_queue_drop").stats().recursionMisses;
+    const missedBefore = missed();
+    const detach = attachAll(context, programs);
+    return {
+      stop: () => {
+        const counts: readonly (readonly [number, string])[] = [
+          [drops(), "datagrams were dropped before they could be read: receive queue full, bad checksum"],
+          [unread(), "datagrams were thrown away unread with their sockets"],
+          [Number(missed() - missedBefore), "drops, of packets of any kind, came while another was being looked at, and were not"],
+        ];
+        detach();
+        for (const [count, what] of counts) {
+          if (count > 0) context.warn(`udp_latency: ${String(count)} ${what}.`);
+        }
+      },
+    };
+  });
+  return growth(context, "owner_lost", ...lost);
+}
