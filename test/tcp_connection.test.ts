@@ -5,8 +5,9 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { Capture } from "./support/capture.js";
 import type { Row, Table } from "./support/csv.js";
-import { answers, configureWebServer, twoHosts, type Host } from "./support/netns.js";
+import { answers, configureWebServer, twoHosts } from "./support/netns.js";
 import { scratch, workload } from "./support/paths.js";
 import { Command, execute, Run } from "./support/run.js";
 import { until } from "./support/wait.js";
@@ -39,49 +40,17 @@ function said<T>(stdout: string): T[] {
     .map((line) => JSON.parse(line) as T);
 }
 
-/** tshark on a host's interface; a datagram marks the beginning, another the end of what it is to have seen. */
-class Capture {
-  readonly #tshark: Command;
-  readonly #host: Host;
-  readonly #other: Host;
-
-  private constructor(t: TestContext, host: Host, other: Host) {
-    const fields = ["ip.src", "ipv6.src", "tcp.srcport", "ip.dst", "ipv6.dst", "tcp.dstport", "tcp.flags.syn", "tcp.flags.ack", "tcp.flags.reset", "udp.dstport"];
-    this.#tshark = new Command(t, host.inside("tshark", "-l", "-n", "-Q", "-i", "veth", "-f", "tcp or udp", "-T", "fields", "-E", "separator=,", ...fields.flatMap((field) => ["-e", field])));
-    this.#host = host;
-    this.#other = other;
+/** The handshakes that were completed: SYN-ACK, then an acknowledgement by who began. The capture is over then. */
+async function handshakes(capture: Capture): Promise<string[]> {
+  const half = new Set<string>();
+  const whole = new Set<string>();
+  for (const packet of await capture.packets()) {
+    if (packet.reset || !packet.acknowledges) continue;
+    const [source, target] = [`${packet.saddr}:${packet.sport}`, `${packet.daddr}:${packet.dport}`];
+    if (packet.syn) half.add(`${target} ${source}`);
+    else if (half.has(`${source} ${target}`)) whole.add(`${source} ${target}`);
   }
-
-  static async start(t: TestContext, host: Host, other: Host): Promise<Capture> {
-    const capture = new Capture(t, host, other);
-    await capture.#mark(9);
-    return capture;
-  }
-
-  async #mark(port: number): Promise<void> {
-    await until(`tshark to see port ${port}`, () => {
-      this.#host.ask("bash", "-c", `echo > /dev/udp/${this.#other.ipv4}/${port}`);
-      return this.#tshark.stdout.includes(`,${port}\n`);
-    });
-  }
-
-  /** The handshakes that were completed: SYN-ACK, then an acknowledgement by who began. The capture is over then. */
-  async handshakes(): Promise<string[]> {
-    await this.#mark(10);
-    this.#tshark.child.kill("SIGINT");
-    await this.#tshark.finished;
-    const half = new Set<string>();
-    const whole = new Set<string>();
-    const isSet = (flag: string): boolean => flag === "1" || flag === "True";
-    for (const line of this.#tshark.stdout.split("\n")) {
-      const [source4 = "", source6 = "", sourcePort = "", target4 = "", target6 = "", targetPort = "", syn = "", ack = "", reset = ""] = line.split(",");
-      if (sourcePort === "" || isSet(reset)) continue;
-      const [source, target] = [`${source4 || source6}:${sourcePort}`, `${target4 || target6}:${targetPort}`];
-      if (isSet(syn) && isSet(ack)) half.add(`${target} ${source}`);
-      else if (isSet(ack) && half.has(`${source} ${target}`)) whole.add(`${source} ${target}`);
-    }
-    return [...whole].sort();
-  }
+  return [...whole].sort();
 }
 
 /** nginx with three workers on a port of ours, telling who served which port of the client. */
@@ -164,8 +133,8 @@ while True: listener.accept()[0].close()`)),
 near = socket.socket(socket.${family}); near.connect(("${address}", ${mapped})); print(f"port={near.getsockname()[1]}"); near.recv(1)`);
   for (const address of [far.ipv4, far.ipv6]) assert.notEqual((await execute(t, near.inside("bash", "-c", `echo > /dev/tcp/${address}/${closed}`))).code, 0);
 
-  const handshakes = await capture.handshakes();
-  assert.equal(handshakes.length, expected.length);
+  const seen = await handshakes(capture);
+  assert.equal(seen.length, expected.length);
   await until("the last accepted connection", () => (run.growing("tcp_connection.csv")?.rows ?? []).filter((row) => !row.isEnd && row.text("DADDR") !== "127.0.0.1").length >= 2 * expected.length);
   run.child.kill("SIGINT");
   assert.equal((await run.finished).stderr, "");
@@ -173,8 +142,8 @@ near = socket.socket(socket.${family}); near.connect(("${address}", ${mapped}));
   const table = run.table("tcp_connection.csv");
   const [made, accepted] = (["connect", "accept"] as const).map((direction) => connections(table, direction).filter((row) => row.text("DADDR") !== "127.0.0.1"));
   assert.ok(made !== undefined && accepted !== undefined);
-  assert.deepEqual(made.map(tuple).sort(), handshakes);
-  assert.deepEqual(accepted.map(tuple).sort(), handshakes);
+  assert.deepEqual(made.map(tuple).sort(), seen);
+  assert.deepEqual(accepted.map(tuple).sort(), seen);
   for (const row of [...made, ...accepted]) assert.equal(row.number("IP"), row.text("DADDR").includes(":") ? 6 : 4, row.toString());
   for (const [index, { comm, pid, server, port }] of expected.entries()) {
     const row: Row | undefined = made[index];
@@ -201,14 +170,14 @@ test("tcp_connection: of preforked workers the one that accepted, and nobody out
   const urls = Array.from({ length: 40 }, (_, index) => `http://${index % 2 === 0 ? far.ipv4 : `[${far.ipv6}]`}:${web}/page`);
   const { code, stderr } = await execute(t, near.inside("curl", "-sS", "-f", "--parallel", "--parallel-max", "8", "-H", "Connection: close", ...urls.flatMap((url) => ["-o", "/dev/null", url])));
   assert.equal(code, 0, stderr);
-  const handshakes = await capture.handshakes();
+  const seen = await handshakes(capture);
   process.kill(nginx.master(), "SIGQUIT");
   await run.quietly();
   noneLost(run);
   const table = run.table("tcp_connection.csv");
   assert.deepEqual(connections(table, "connect"), []);
   const accepted = connections(table, "accept");
-  assert.deepEqual(accepted.map(tuple).sort(), handshakes);
+  assert.deepEqual(accepted.map(tuple).sort(), seen);
   const served = nginx.served();
   assert.equal(served.size, urls.length);
   for (const row of accepted) if (served.has(row.text("DPORT"))) assert.equal(row.pid, served.get(row.text("DPORT")), row.toString());

@@ -17,6 +17,8 @@ int analyzer_transport_in(struct __sk_buff *ctx) {
   packet->ns[PACKET_TRANSPORT] = bpf_ktime_get_ns();
   analyzer_know(packet, sk ? bpf_sk_storage_get(&socket_owners, sk, NULL, 0) : NULL,
                 ANALYZER_RECEIVE, PACKET_TRANSPORT);
+  /* What TCP makes of it is not the way any more: it drops old acknowledgements and the like. */
+  if (sk && sk->protocol == IPPROTO_TCP) packet->queries = 0;
   return 1;
 }
 
@@ -52,6 +54,10 @@ int BPF_PROG(analyzer_retransmit, struct sock *sk, struct sk_buff *skb) {
   struct socket_owner *owner;
   struct connection connection;
 
+  /* Told of since 6.17: one that is still in this host's queues is not sent again. */
+  if (bpf_core_field_exists(((struct trace_event_raw_tcp_retransmit_skb *)0)->err) &&
+      (int)ctx[2] < 0)
+    return 0;
   if (!analyzer_active || !owner_is_full(sk)) return 0;
   owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
   if (!host_mode && (!owner || !(owner->process | owner->listener))) return 0;

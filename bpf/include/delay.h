@@ -19,7 +19,10 @@ struct segment {
   __u32 seq, ack;
   __u32 length;   /* of the data */
   __u32 segments; /* it was cut into, or put together of */
+  __u32 size;     /* of the data of each of several */
   __u32 span;     /* of its place in the stream: data, SYN, FIN */
+  bool syn;
+  __u8 protocol; /* as IP's own header has it */
 };
 
 /* What config.json asks for; 0: any port. */
@@ -30,6 +33,11 @@ struct delay_choice {
 
 /* Whether sequence number a comes before b. */
 static __always_inline bool seq_before(__u32 a, __u32 b) { return (__s32)(a - b) < 0; }
+
+/* Where the next segment begins. */
+static __always_inline __u32 segment_end(const struct segment *segment) {
+  return segment->seq + segment->span;
+}
 
 /* skb's network and transport headers are set. */
 static __always_inline bool segment_read(struct segment *segment, struct sk_buff *skb) {
@@ -50,6 +58,7 @@ static __always_inline bool segment_read(struct segment *segment, struct sk_buff
     return false;
   __builtin_memset(segment, 0, sizeof(*segment));
   ends->ip = ip[0] >> 4;
+  segment->protocol = ends->ip == 6 ? ip[6] : ip[9];
   if (ends->ip == 6) {
     __builtin_memcpy(ends->saddr6, ip + 8, 16);
     __builtin_memcpy(ends->daddr6, ip + 24, 16);
@@ -64,8 +73,10 @@ static __always_inline bool segment_read(struct segment *segment, struct sk_buff
   data = (__u64)skb->data - (__u64)head;
   asm volatile("" : "+r"(data)); /* or it is taken as 32 bits, which pointers must not be */
   segment->length = skb->len - (transport - (__u32)data) - tcp.doff * 4;
+  segment->syn = tcp.syn;
   segment->span = segment->length + tcp.syn + tcp.fin;
   segment->segments = BPF_CORE_READ(shared, gso_segs);
+  segment->size = BPF_CORE_READ(shared, gso_size);
   if (!segment->segments) segment->segments = 1;
   return true;
 }

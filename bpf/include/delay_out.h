@@ -25,15 +25,16 @@ struct delay_out_event {
 
 EVENT_RECORD(delay_out_event);
 
-/* Whose place in the table of stamps it is, and its record as far as it is known. */
+/* Whose place it is, and its record as far as it is known. */
 struct delay_out_packet {
   __u64 skb, sk;
   __u64 written_ns, transport_ns, network_ns;
-  __u32 span;
+  __u32 span;        /* of its place in the stream */
+  __u32 size, super; /* of more than one segment: of each; its number in the socket */
   struct delay_out_event event;
 };
 
-/* Each at the same place as its stamps. */
+/* By the sk_buff's address; who finds the place taken takes it. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, 1 << PACKET_BITS);
@@ -44,8 +45,8 @@ struct {
 const volatile __u32 delay_out_stream = 0;
 struct delay_choice delay_out_choice = {};
 __u64 delay_out_unstamped = 0; /* packets that did not come from TCP as a whole */
-__u64 delay_out_begun = 0, delay_out_told = 0, delay_out_dropped = 0;
-__u64 delay_out_lost = 0; /* no memory */
+__u64 delay_out_begun = 0, delay_out_told = 0, delay_out_dropped = 0; /* in segments */
+__u64 delay_out_lost = 0;                                             /* no memory */
 
 /* The socket's own ends, and what address translation has made of the source. */
 static __always_inline void delay_out_name(struct delay_out_event *event, struct sock *sk,
@@ -54,7 +55,7 @@ static __always_inline void delay_out_name(struct delay_out_event *event, struct
 
   const __u64 *before = (const __u64 *)own->saddr6, *now = (const __u64 *)packet->saddr6;
 
-  connection_of(own, sk);
+  if (sk) connection_of(own, sk);
   if (own->ip != packet->ip || !own->dport) { /* not connected: resets, answers to a SYN */
     *own = *packet;
     return;
@@ -65,18 +66,21 @@ static __always_inline void delay_out_name(struct delay_out_event *event, struct
   event->nat_port = packet->sport;
 }
 
-/* Reads what the packet and its socket say. False: not wanted. */
+/* Reads what the packet and its socket say; resets may have none. False: not wanted. */
 static __always_inline bool delay_out_begin(struct delay_out_packet *packet, struct sk_buff *skb,
                                             struct sock *sk, struct delay_out_socket *socket) {
   struct delay_out_event *event = &packet->event;
   struct socket_owner *owner = NULL;
   struct segment segment;
 
+  if (sk && !owner_is_inet(sk)) return false;
+  if (sk && owner_is_full(sk) && sk->sk_protocol != IPPROTO_TCP) return false;
   __builtin_memset(packet, 0, sizeof(*packet));
-  if (owner_is_full(sk)) owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
+  if (sk && owner_is_full(sk)) owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
   if (owner) event->event.process = owner->process ? owner->process : owner->listener;
   if (!event->event.process && !host_mode) return false;
   if (!segment_read(&segment, skb)) return false;
+  if (!sk && segment.protocol != IPPROTO_TCP) return false;
   delay_out_name(event, sk, &segment.connection);
   if (!delay_wanted(&event->connection, &delay_out_choice)) return false;
   event->seq = segment.seq;
@@ -84,7 +88,26 @@ static __always_inline bool delay_out_begin(struct delay_out_packet *packet, str
   event->length = segment.length;
   event->segments = segment.segments;
   packet->span = segment.span;
+  packet->size = segment.size;
   if (socket && segment.length) packet->written_ns = delay_out_written(socket, segment.seq);
+  return true;
+}
+
+/* A segment cut from a packet that was met at the queue: its record goes on from that one's. */
+static __always_inline bool delay_out_piece(struct delay_out_packet *packet, struct sk_buff *skb,
+                                            struct sock *sk, bool dropped) {
+  struct delay_out_socket *socket = owner_is_full(sk) ? delay_out_socket_of(sk) : NULL;
+  struct delay_out_super *super;
+  __u64 piece;
+
+  if (!socket || !socket->super_count || !delay_out_begin(packet, skb, sk, socket)) return false;
+  if (!packet->event.length) return false;
+  super = delay_out_find_super(socket, packet->event.seq, dropped, &piece);
+  if (!super) return false;
+  super->gone |= piece;
+  packet->transport_ns = super->transport_ns;
+  packet->network_ns = super->network_ns;
+  packet->event.retransmitted = super->retransmitted;
   return true;
 }
 

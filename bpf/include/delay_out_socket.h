@@ -20,9 +20,10 @@ struct delay_out_write {
  */
 struct delay_out_super {
   __u64 transport_ns, network_ns;
-  __u32 seq, end;
+  __u64 gone; /* a bit for each piece that has left the queue, to the driver or for good */
+  __u32 seq, length;
+  __u32 size; /* of a piece */
   __u8 retransmitted;
-  __u8 cut;
 };
 
 struct delay_out_socket {
@@ -68,20 +69,39 @@ static __always_inline __u64 delay_out_written(struct delay_out_socket *socket, 
   return socket->writes[low % DELAY_OUT_WRITES].ns;
 }
 
-static __always_inline void delay_out_note_super(struct delay_out_socket *socket,
-                                                 const struct delay_out_super *super) {
-  socket->supers[socket->super_count++ % DELAY_OUT_SUPERS] = *super;
+/* Gives its number. */
+static __always_inline __u32 delay_out_note_super(struct delay_out_socket *socket,
+                                                  const struct delay_out_super *super) {
+  socket->supers[socket->super_count % DELAY_OUT_SUPERS] = *super;
+  return socket->super_count++;
 }
 
-/* The latest that holds this place in the stream. */
+/* It left the queue as a whole. */
+static __always_inline void delay_out_close_super(struct sock *sk, __u32 number) {
+  struct delay_out_socket *socket = delay_out_socket_of(sk);
+
+  if (!socket || socket->super_count - number > DELAY_OUT_SUPERS) return;
+  socket->supers[number % DELAY_OUT_SUPERS].gone = ~0ULL;
+}
+
+/*
+ * The packet that this piece, named by its place in the stream, was cut from; the same place may be
+ * sent again before it has left. What is of one connection leaves in order: the oldest that has not
+ * left yet. A full queue drops the newest.
+ */
 static __always_inline struct delay_out_super *delay_out_find_super(struct delay_out_socket *socket,
-                                                                    __u32 seq) {
+                                                                    __u32 seq, bool newest,
+                                                                    __u64 *piece) {
   __u32 count = socket->super_count;
 
-  for (__u32 back = 1; back <= DELAY_OUT_SUPERS && back <= count; back++) {
+  for (__u32 i = 1; i <= DELAY_OUT_SUPERS; i++) {
+    __u32 back = newest ? i : DELAY_OUT_SUPERS + 1 - i;
     struct delay_out_super *super = &socket->supers[(count - back) % DELAY_OUT_SUPERS];
+    __u32 offset = seq - super->seq, index = super->size ? offset / super->size : 0;
 
-    if (!seq_before(seq, super->seq) && seq_before(seq, super->end)) return super;
+    if (back > count || offset >= super->length || index > 63) continue;
+    *piece = 1ULL << index;
+    if (!(super->gone & *piece)) return super;
   }
   return NULL;
 }

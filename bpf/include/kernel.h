@@ -153,6 +153,10 @@ struct trace_event_raw_kfree_skb {
   void *rx_sk;
 };
 
+struct trace_event_raw_tcp_retransmit_skb {
+  int err; /* 6.17, its third argument */
+};
+
 /* What the IP layers keep in sk_buff.cb, and UDP leaves there. */
 struct inet_skb_parm {
   unsigned short frag_max_size;

@@ -3,8 +3,8 @@
  * Owns: the stamps of packets under way: when each was met at each layer, found again by the
  * sk_buff's address. Owns not: where they are stamped (core/packets.bpf.c), what is made of that.
  *
- * An array, each packet at the place its address hashes to: no lock, no allocation, a few
- * nanoseconds. Who finds the place taken takes it; the other's path is then not known, which
+ * An array, each packet at one of two places its address hashes to: no lock, no allocation, a few
+ * nanoseconds. Who finds both taken takes the older; that one's path is then not known, which
  * whoever asks for it counts. An address is used again for another packet, but each one is stamped
  * anew where it begins its way.
  */
@@ -70,11 +70,12 @@ static __always_inline struct packet *packet_begin(__u64 address, __u64 sk, __u3
   return packet;
 }
 
-/* The same for one that is sent: what is only passed on has no socket. */
+/* The same for one that is sent. One without a socket may be passed on, which was received. */
 static __always_inline struct packet *packet_find_sent(struct sk_buff *skb) {
   struct packet *packet = packet_find(as_number(skb));
 
-  return packet && skb->sk && packet->sk == as_number(skb->sk) ? packet : NULL;
+  if (!packet || packet->sk != as_number(skb->sk)) return NULL;
+  return skb->sk || !skb->skb_iif ? packet : NULL;
 }
 
 /* include/linux/netdevice.h, priv_flags: 802.1Q, bridge, bonding, macvlan, team */

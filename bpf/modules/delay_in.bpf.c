@@ -7,20 +7,18 @@
  */
 #include "delay_in.h"
 
-#define DELAY_IN_AT_ONCE 256 /* packets one step of a reader may finish */
-
 /* Runs in TCP's receive path with the socket known, before TCP looks at the packet. */
 SEC("cgroup_skb/ingress")
 int delay_in_transport(struct __sk_buff *ctx) {
   struct bpf_sock *sk = ctx->sk ? bpf_sk_fullsock(ctx->sk) : NULL;
   struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
-  struct delay_in_packet packet = {}, *kept;
+  struct delay_in_packet packet = {};
   struct delay_in_socket *socket = NULL;
   struct socket_owner *owner;
-  struct bpf_tcp_sock *tcp;
+  struct bpf_tcp_sock *tcp = NULL;
   struct packet *stamps;
   struct segment segment;
-  __u32 process = 0;
+  __u32 process = 0, rcv_nxt = 0;
 
   if (!sk || sk->protocol != IPPROTO_TCP) return 1;
   owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
@@ -40,26 +38,37 @@ int delay_in_transport(struct __sk_buff *ctx) {
   packet.link_ns = stamps->ns[PACKET_LINK];
   packet.network_ns = stamps->ns[PACKET_NETWORK];
   packet.transport_ns = bpf_ktime_get_ns();
-  packet.sk = as_number(sk);
   /* Data for a connection that is not established yet comes with the end of the handshake. */
-  tcp = segment.span && sk->state != BPF_TCP_LISTEN ? bpf_tcp_sock(sk) : NULL;
-  if (tcp) socket = delay_in_meet(sk, &segment);
+  if (segment.span && sk->state != BPF_TCP_LISTEN) tcp = bpf_tcp_sock(sk);
+  if (tcp) {
+    rcv_nxt = tcp->rcv_nxt;
+    socket = delay_in_meet(sk, rcv_nxt, &segment);
+  }
   if (socket) {
     packet.retransmitted = seq_before(segment.seq, socket->high);
-    if (seq_before(socket->high, segment.seq + segment.span))
-      socket->high = segment.seq + segment.span;
+    if (seq_before(socket->high, segment_end(&segment))) socket->high = segment_end(&segment);
+    if (delay_in_arrive(&packet, as_number(sk), rcv_nxt, as_number(skb))) return 1;
   }
-  kept = segment.length && tcp && socket && seq_before(tcp->rcv_nxt, packet.end)
-             ? delay_in_free(packet.sk, packet.seq)
-             : NULL;
-  if (!kept) { /* nobody will read it */
-    delay_in_tell(&packet, &segment.connection, delay_process(process), packet.transport_ns, false);
-    return 1;
-  }
-  kept->sk = 0; /* a reader must not take half of it */
-  *kept = packet;
-  __sync_fetch_and_add(&delay_in_kept, 1);
+  delay_in_tell(&packet, &segment.connection, delay_process(process), packet.transport_ns, false);
   return 1;
+}
+
+/* Refused by TCP: what lies here in the stream comes, or has come, by another packet. */
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(delay_in_refused, struct sk_buff *skb) {
+  __u64 address = as_number(skb);
+  __u32 place = packet_place(address), seq;
+  struct delay_in_arrival *arrival = bpf_map_lookup_elem(&delay_in_arrivals, &place);
+  struct delay_in_place *kept;
+
+  if (!arrival || arrival->skb != address) return 0;
+  arrival->skb = 0;
+  /* The address may be another packet's by now. */
+  if (bpf_probe_read_kernel(&seq, sizeof(seq), skb->head + skb->transport_header + 4)) return 0;
+  if (bpf_ntohl(seq) != arrival->seq) return 0;
+  kept = delay_in_find(arrival->sk, arrival->begin);
+  if (kept) kept->packet.refused = 1;
+  return 0;
 }
 
 struct delay_in_reader {
@@ -72,18 +81,20 @@ struct delay_in_reader {
 /* The next packet, if it was read to its end. 1: no more. */
 static long delay_in_step(__u32 index, struct delay_in_reader *reader) {
   struct delay_in_socket *socket = reader->socket;
-  struct delay_in_packet packet, *kept;
+  struct delay_in_place *place;
+  struct delay_in_packet packet;
 
   if (!seq_before(socket->next, reader->copied)) return 1;
-  kept = delay_in_find(reader->sk, socket->next);
-  if (!kept) {
-    socket->gap = 1;
+  place = delay_in_find(reader->sk, socket->next);
+  if (place && seq_before(reader->copied, place->packet.end)) return 1;
+  if (!place || !delay_in_take(place, reader->sk)) {
+    socket->next = reader->copied; /* until a packet begins where the reader stands */
     return 1;
   }
-  if (seq_before(reader->copied, kept->end)) return 1;
-  packet = *kept;
-  kept->sk = 0;
+  packet = place->packet;
+  place->sk = 0;
   socket->next = packet.end;
+  if (packet.refused) return 0;
   __sync_fetch_and_add(&delay_in_told, 1);
   delay_in_tell(&packet, &socket->connection, reader->process, reader->now, true);
   return 0;
@@ -98,7 +109,7 @@ int BPF_PROG(delay_in_read, struct sock *sk) {
   struct socket_owner *owner;
   struct tcp_sock *tcp;
 
-  if (!socket || socket->run != delay_in_run || socket->gap) return 0;
+  if (!socket || socket->run != delay_in_run) return 0;
   tcp = bpf_skc_to_tcp_sock(sk);
   if (!tcp) return 0;
   reader.copied = tcp->copied_seq;
@@ -111,6 +122,7 @@ int BPF_PROG(delay_in_read, struct sock *sk) {
     owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
     if (owner) reader.process = delay_process(owner->process);
   }
-  bpf_loop(DELAY_IN_AT_ONCE, delay_in_step, &reader, 0);
+  if (bpf_loop(DELAY_IN_AT_ONCE, delay_in_step, &reader, 0) == DELAY_IN_AT_ONCE)
+    socket->next = reader.copied;
   return 0;
 }

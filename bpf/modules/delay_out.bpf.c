@@ -41,28 +41,28 @@ int BPF_PROG(delay_out_queue, struct sk_buff *skb) {
   __u32 place = packet_place(address);
   struct packet *stamps = packet_find_sent(skb);
   struct delay_out_packet *packet = bpf_map_lookup_elem(&delay_out_packets, &place);
-  struct delay_out_socket *socket = NULL;
+  bool full = sk && owner_is_inet(sk) && owner_is_full(sk);
+  struct delay_out_socket *socket = full ? delay_out_socket_of(sk) : NULL;
   struct delay_out_super super = {};
   struct delay_out_event *event;
+  __u64 piece;
   __u32 next;
 
-  if (!sk || !packet || !owner_is_inet(sk)) return 0;
-  if (owner_is_full(sk)) {
-    if (sk->sk_protocol != IPPROTO_TCP) return 0;
-    socket = delay_out_socket_of(sk);
-  }
+  if (!packet || (!sk && !stamps)) return 0;
   /* On from the first of a stack of devices. */
   if (stamps && packet->skb == address && packet->network_ns == stamps->ns[PACKET_NETWORK])
     return 0;
   if (!delay_out_begin(packet, skb, sk, socket)) return 0;
   if (!stamps || !stamps->ns[PACKET_TRANSPORT]) {
-    __sync_fetch_and_add(&delay_out_unstamped, 1);
+    /* Cut in such a stack, it is found by its place in the stream. */
+    if (!socket || !delay_out_find_super(socket, packet->event.seq, false, &piece))
+      __sync_fetch_and_add(&delay_out_unstamped, 1);
     return 0;
   }
   event = &packet->event;
   packet->transport_ns = stamps->ns[PACKET_TRANSPORT];
   packet->network_ns = stamps->ns[PACKET_NETWORK];
-  if (owner_is_full(sk)) { /* TCP moves on only when this call is back */
+  if (full) { /* TCP moves on only when this call is back */
     next = BPF_CORE_READ((struct tcp_sock *)sk, snd_nxt);
     event->retransmitted = packet->span && seq_before(event->seq, next);
   }
@@ -70,50 +70,41 @@ int BPF_PROG(delay_out_queue, struct sk_buff *skb) {
     super.transport_ns = packet->transport_ns;
     super.network_ns = packet->network_ns;
     super.seq = event->seq;
-    super.end = event->seq + event->length;
+    super.length = event->length;
+    super.size = packet->size;
     super.retransmitted = event->retransmitted;
-    delay_out_note_super(socket, &super);
+    packet->super = delay_out_note_super(socket, &super);
   }
-  packet->sk = as_number(sk);
+  packet->sk = stamps->sk;
   packet->skb = address;
-  __sync_fetch_and_add(&delay_out_begun, 1);
+  __sync_fetch_and_add(&delay_out_begun, event->segments);
   return 0;
 }
 
-/* A segment cut from a packet that was met at the queue. */
-static __always_inline bool delay_out_piece(struct delay_out_packet *packet, struct sk_buff *skb) {
+/* Finds the packet, or what it was cut from, where it leaves the queue. */
+static __always_inline bool delay_out_leave(struct delay_out_packet *packet, struct sk_buff *skb,
+                                            bool dropped) {
   struct sock *sk = skb->sk;
-  struct delay_out_socket *socket;
-  struct delay_out_super *super;
 
-  if (!sk || !owner_is_inet(sk) || !owner_is_full(sk)) return false;
-  socket = delay_out_socket_of(sk);
-  if (!socket || !socket->super_count || !delay_out_begin(packet, skb, sk, socket)) return false;
-  super = packet->event.length ? delay_out_find_super(socket, packet->event.seq) : NULL;
-  if (!super) return false;
-  packet->transport_ns = super->transport_ns;
-  packet->network_ns = super->network_ns;
-  packet->event.retransmitted = super->retransmitted;
-  if (!super->cut) __sync_fetch_and_add(&delay_out_told, 1);
-  super->cut = 1;
+  if (packet->skb != as_number(skb) || packet->sk != as_number(sk))
+    return sk && owner_is_inet(sk) && delay_out_piece(packet, skb, sk, dropped);
+  packet->skb = 0;
+  if (packet->event.segments > 1 && sk && owner_is_full(sk))
+    delay_out_close_super(sk, packet->super);
   return true;
 }
 
 SEC("tp_btf/net_dev_start_xmit")
 int BPF_PROG(delay_out_send, struct sk_buff *skb, struct net_device *dev) {
-  __u64 address = as_number(skb), now;
-  __u32 place = packet_place(address), process;
+  __u64 now;
+  __u32 place = packet_place(as_number(skb)), process;
   struct delay_out_packet *packet = bpf_map_lookup_elem(&delay_out_packets, &place);
   struct delay_out_event *event, *known;
 
-  if (!packet || packet_goes_on(dev)) return 0;
-  if (packet->skb == address && packet->sk == as_number(skb->sk))
-    __sync_fetch_and_add(&delay_out_told, 1);
-  else if (!delay_out_piece(packet, skb))
-    return 0;
-  packet->skb = 0;
+  if (!packet || packet_goes_on(dev) || !delay_out_leave(packet, skb, false)) return 0;
   now = bpf_ktime_get_ns();
   known = &packet->event;
+  __sync_fetch_and_add(&delay_out_told, known->segments);
   process = delay_process(known->event.process);
   if (!process && !host_mode) return 0;
   event = event_reserve(delay_out_stream, process, now, sizeof(*event));
@@ -129,15 +120,24 @@ int BPF_PROG(delay_out_send, struct sk_buff *skb, struct net_device *dev) {
   return 0;
 }
 
-/* Never sent: a full queue, a filter. */
+/* Between TCP and the queue. */
+static __always_inline bool delay_out_refused(struct delay_out_packet *packet,
+                                              struct sk_buff *skb) {
+  struct packet *stamps = packet_find_sent(skb);
+
+  if (!stamps || !stamps->ns[PACKET_TRANSPORT] || stamps->ns[PACKET_NETWORK]) return false;
+  if (!delay_out_begin(packet, skb, skb->sk, NULL)) return false;
+  __sync_fetch_and_add(&delay_out_begun, packet->event.segments);
+  return true;
+}
+
+/* Never sent: a filter, a full queue. */
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(delay_out_drop, struct sk_buff *skb) {
-  __u64 address = as_number(skb);
-  __u32 place = packet_place(address);
+  __u32 place = packet_place(as_number(skb));
   struct delay_out_packet *packet = bpf_map_lookup_elem(&delay_out_packets, &place);
 
-  if (!packet || packet->skb != address) return 0;
-  packet->skb = 0;
-  __sync_fetch_and_add(&delay_out_dropped, 1);
+  if (packet && (delay_out_leave(packet, skb, true) || delay_out_refused(packet, skb)))
+    __sync_fetch_and_add(&delay_out_dropped, packet->event.segments);
   return 0;
 }

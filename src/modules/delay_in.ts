@@ -17,7 +17,7 @@ import {
 import { receivedNeeds, receivedParts, stampReceived } from "../services/packets.js";
 import { ownerParts, ownSockets } from "../services/sockets.js";
 
-const programs = ["delay_in_read", "delay_in_transport"];
+const programs = ["delay_in_read", "delay_in_refused", "delay_in_transport"];
 
 const columns: readonly Column[] = [
   ...processColumns,
@@ -43,10 +43,10 @@ export default defineModule<DelayOptions>({
   columns: () => columns,
   bpf: () => ({
     programs: [...ownerParts.programs, ...receivedParts.programs, ...programs],
-    maps: [...ownerParts.maps, ...receivedParts.maps, "delay_in_packets", "delay_in_sockets"],
+    maps: [...ownerParts.maps, ...receivedParts.maps, "delay_in_packets", "delay_in_arrivals", "delay_in_sockets"],
     stream: { number: "delay_in_stream", record: "struct delay_in_event" },
   }),
-  needs: () => [...delayNeeds(), ...receivedNeeds(), host.tracepoint("tcp_rcv_space_adjust")],
+  needs: () => [...delayNeeds(), ...receivedNeeds(), host.tracepoint("tcp_rcv_space_adjust"), host.tracepoint("kfree_skb")],
   start(context, options) {
     const since = counters(context, [
       "delay_in_lost",

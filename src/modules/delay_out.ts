@@ -101,11 +101,11 @@ export default defineModule<DelayOptions>({
         const dropped = since("delay_out_dropped");
         if (unmatched() > 0) {
           context.warn(
-            `delay_out: of ${unmatched().toString()} packets the way could not be followed to its end (cut into segments, cloned, or under way at the end); they have no row.`,
+            `delay_out: of ${unmatched().toString()} segments the way could not be followed to its end (cut, cloned, or under way at the end); they have no row.`,
           );
         }
         if (dropped > 0) {
-          context.warn(`delay_out: ${dropped.toString()} packets were dropped on their way to the device; they have no row.`);
+          context.warn(`delay_out: ${dropped.toString()} segments were dropped on their way to the device; they have no row.`);
         }
       },
     };
