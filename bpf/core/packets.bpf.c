@@ -82,17 +82,30 @@ int packet_transport_out(struct bpf_nf_ctx *ctx) {
   return NF_ACCEPT;
 }
 
+/*
+ * Who sends, where that is known: UDP sends in the process's own context, and so does TCP while a
+ * process is in a call on the socket.
+ */
+static __always_inline struct socket_owner *packet_owner(struct sock *sk) {
+  bool sending = sk->sk_protocol == IPPROTO_UDP || sk->sk_lock.owned;
+  struct thread *thread = sending ? current_thread() : NULL;
+  struct socket_owner *owner =
+      bpf_sk_storage_get(&socket_owners, sk, NULL, thread ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+
+  if (thread && owner) owner->process = thread->process;
+  return owner;
+}
+
 /* Of devices on top of each other the first. Its socket is asked here, where that is allowed. */
 SEC("tp_btf/net_dev_queue")
 int BPF_PROG(packet_network_out, struct sk_buff *skb) {
   struct packet *packet = packet_find_sent(skb);
   struct sock *sk = skb->sk;
-  struct socket_owner *owner = NULL;
 
   if (!packet || packet->ns[PACKET_NETWORK]) return 0;
   packet->ns[PACKET_NETWORK] = bpf_ktime_get_ns();
   if (!packet->queries) return 0;
-  if (sk && owner_is_full(sk)) owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
-  analyzer_know(packet, owner, ANALYZER_SEND, PACKET_NETWORK);
+  analyzer_know(packet, sk && owner_is_full(sk) ? packet_owner(sk) : NULL, ANALYZER_SEND,
+                PACKET_NETWORK);
   return 0;
 }

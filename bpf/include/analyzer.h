@@ -61,11 +61,9 @@ static __always_inline bool analyzer_read(struct analyzer_ends *ends, struct sk_
   __u8 *bytes = (__u8 *)words;
   __u16 protocol = skb->protocol;
 
-  if (protocol != bpf_htons(ETH_P_IP) && protocol != bpf_htons(ETH_P_IPV6)) return false;
-  if (bpf_probe_read_kernel(words, sizeof(words), at)) return false;
   __builtin_memset(ends, 0, sizeof(*ends));
   if (protocol == bpf_htons(ETH_P_IP)) {
-    if (bytes[6] & 0x1f || bytes[7]) return false;
+    if (bpf_probe_read_kernel(words, 24, at) || bytes[6] & 0x1f || bytes[7]) return false;
     ends->ip = 4;
     ends->protocol = bytes[9];
     ends->saddr[0] = words[3];
@@ -74,6 +72,8 @@ static __always_inline bool analyzer_read(struct analyzer_ends *ends, struct sk_
     if (bytes[0] != 0x45 && bpf_probe_read_kernel(&ports, 4, at + (bytes[0] & 15) * 4))
       return false;
   } else {
+    if (protocol != bpf_htons(ETH_P_IPV6) || bpf_probe_read_kernel(words, sizeof(words), at))
+      return false;
     ends->ip = 6;
     ends->protocol = bytes[6];
     __builtin_memcpy(ends->saddr, words + 2, 16);

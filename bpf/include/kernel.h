@@ -137,7 +137,7 @@ struct sk_buff {
   unsigned short mac_header;     /* 0xffff, as of the others: never set */
   unsigned short network_header; /* until IP has looked: equal to the next */
   unsigned short transport_header, inner_transport_header;
-  unsigned short protocol; /* network byte order */
+  unsigned short protocol;      /* network byte order */
   unsigned short queue_mapping; /* sent: the queue; received: the queue + 1, or 0 */
   unsigned char encapsulation : 1;
 };

@@ -5,14 +5,14 @@
  */
 import { attachAll, type BpfParts, type Context, host, monotonicNs, type Need } from "../core/module.js";
 import { receivedNeeds, receivedParts, sentNeeds, sentParts, stampReceived, stampSent } from "./packets.js";
-import { ownerParts, ownSockets } from "./sockets.js";
+import { holderParts, holdSockets } from "./sockets.js";
 
 /** Where packets end their way first: one under way while these are attached is not counted in half. */
 const programs = ["analyzer_transport_in", "analyzer_link_out", "analyzer_retransmit", "analyzer_dropped"];
 
 const parts: BpfParts = {
-  programs: [...ownerParts.programs, ...receivedParts.programs, ...sentParts.programs, ...programs],
-  maps: [...ownerParts.maps, ...receivedParts.maps, ...sentParts.maps],
+  programs: [...holderParts.programs, ...receivedParts.programs, ...sentParts.programs, ...programs],
+  maps: [...holderParts.maps, ...receivedParts.maps, ...sentParts.maps],
 };
 
 export const analyzerNeeds = (): Need[] => [
@@ -234,7 +234,7 @@ export class Analyzer {
     if (this.#attached) return this.#attached.context;
     const { context, release } = this.#lend(parts);
     try {
-      ownSockets(context);
+      holdSockets(context);
       stampReceived(context, "asked");
       stampSent(context, "asked");
       const detach = attachAll(context, programs);

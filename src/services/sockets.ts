@@ -4,19 +4,29 @@
  */
 import { attachAll, type Column, type Context } from "../core/module.js";
 
-/** Who holds a socket must be known before its first packet: these are attached first. */
-const programs = ["owner_create", "owner_release", "owner_send", "owner_receive"];
+const held = ["owner_create", "owner_release"];
+const used = ["owner_send", "owner_receive"];
 
-export const ownerParts = { programs: [...programs, "owner_walk"], maps: ["socket_owners"] };
+/** What {@link holdSockets} needs. */
+export const holderParts = { programs: [...held, "owner_walk"], maps: ["socket_owners"] };
 
-/** From now on sockets have owners, those that are open already included; until the last module stops. */
-export function ownSockets(context: Context): void {
-  context.shared("socket owners", () => {
-    const stop = attachAll(context, programs);
+export const ownerParts = { programs: [...holderParts.programs, ...used], maps: holderParts.maps };
+
+/** Sockets that are made, inherited or open already have owners, until the last module stops. Costs nothing a call. */
+export function holdSockets(context: Context): void {
+  context.shared("socket holders", () => {
+    const stop = attachAll(context, held);
     using walk = context.object.program("owner_walk").attachIterator();
     walk.read();
     return { stop };
   });
+}
+
+/** Whoever uses a socket owns it: also one that accepted it, or that it was passed to. */
+export function ownSockets(context: Context): void {
+  // First: what the walk finds is not to be older than a use.
+  context.shared("socket users", () => ({ stop: attachAll(context, used) }));
+  holdSockets(context);
 }
 
 /** IP, and the two ends in the given order, of a record's `struct connection` called `connection`. */
