@@ -240,7 +240,7 @@ describe("NumLatencyFrequency", () => {
       const capture = await Capture.start(t, near, far, "tcp port 80");
       const address = ip === "ipv4" ? far.ipv4 : `[${far.ipv6}]`;
       // Many connections by one process, some 2 s long.
-      const curl = new Command(t, near.inside("curl", "-sS", "-f", "-H", "Connection: close", "--rate", "600/m", "-o", "/dev/null", `http://${address}/page?[1-20]`), { deadline: 60 });
+      const curl = new Command(t, near.inside("curl", "-sS", "-f", "-H", "Connection: close", "--rate", "1200/m", "-o", "/dev/null", `http://${address}/page?[1-20]`), { deadline: 60 });
       assert.equal((await curl.finished).code, 0, curl.stderr);
       await asked.settled();
       const seen = await capture.stop();

@@ -26,13 +26,13 @@ failed=()
 check() {
   local name=$1 status=0 begun=$SECONDS
   shift
-  timeout --foreground -k 10 300 "$@" >"$scratch/log" 2>&1 </dev/null || status=$?
+  timeout --foreground -k 10 300 "$@" >"$scratch/$name.log" 2>&1 </dev/null || status=$?
   if [ $status = 0 ]; then
     echo "ok      $name ($((SECONDS - begun)) s)"
   else
-    cat "$scratch/log"
+    cat "$scratch/$name.log"
     echo "FAILED  $name (exit code $status)"
-    failed+=("$name")
+    touch "$scratch/$name.failed"
   fi
 }
 
@@ -48,6 +48,8 @@ formatted() {
 }
 
 if [ $# = 0 ]; then
+  # Beside the checks of sources: it runs no BPF, so it disturbs no measurement.
+  check libbpf-ts-tsan npm run test:tsan -w native/libbpf-ts &
   check tsc node_modules/.bin/tsc -b
   check eslint node_modules/.bin/eslint --max-warnings 0 .
   # The npm package has binaries for x86-64 only, and another version would format otherwise.
@@ -56,9 +58,12 @@ if [ $# = 0 ]; then
   else
     echo "absent  clang-format (no binary for $(uname -m))"
   fi
+  wait
   check libbpf-ts npm test -w native/libbpf-ts
   check libbpf-ts-asan npm run test:asan -w native/libbpf-ts
-  check libbpf-ts-tsan npm run test:tsan -w native/libbpf-ts
+  for name in "$scratch"/*.failed; do
+    [ ! -e "$name" ] || failed+=("$(basename "$name" .failed)")
+  done
 fi
 
 files=()
@@ -67,7 +72,7 @@ for name in "$@"; do files+=("build/test/${name%.test.ts}.test.js"); done
 reporter=tap
 [ ! -t 1 ] || reporter=spec
 # One file at a time: the tests measure the same two processors.
-timeout --foreground -k 10 720 node --test --test-concurrency=1 \
+timeout --foreground -k 10 840 node --test --test-concurrency=1 \
   --test-reporter=$reporter --test-reporter-destination=stdout \
   --test-reporter=tap --test-reporter-destination="$scratch/tap" "${files[@]}" ||
   failed+=("the suite (exit code $?)")

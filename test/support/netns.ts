@@ -90,8 +90,9 @@ function cable(one: Space, device: string, two: Space, peer: string): void {
 
 /** Gives a device its addresses, and switches it on. */
 function address(space: Space, device: string, ...hosts: readonly Host[]): void {
-  // Router solicitations are nobody's bytes.
-  space.ask("sysctl", "-q", "-w", "net.ipv6.conf.all.accept_ra=0", `net.ipv6.conf.${device}.router_solicitations=0`);
+  // Router solicitations are nobody's bytes. The address of the link is valid at once, and multicast reports come now, not within a second.
+  const own = `net.ipv6.conf.${device}`;
+  space.ask("sysctl", "-q", "-w", "net.ipv6.conf.all.accept_ra=0", `${own}.router_solicitations=0`, `${own}.accept_dad=0`, `${own}.mldv2_unsolicited_report_interval=1`);
   for (const { ipv4, ipv6 } of hosts) {
     ip("-n", space.namespace, "address", "add", `${ipv4}/24`, "dev", device);
     ip("-n", space.namespace, "address", "add", `${ipv6}/64`, "dev", device, "nodad");
@@ -104,13 +105,13 @@ async function acquainted(near: Host, far: Host): Promise<void> {
   for (const to of [far.ipv4, far.ipv6])
     await until(`${to} to answer`, () => {
       try {
-        near.ask("ping", "-c", "1", "-W", "1", to);
+        near.ask("ping", "-c", "1", "-W", "0.2", to);
         return true;
       } catch {
         return false;
       }
     });
-  await delay(1500);
+  await delay(400);
 }
 
 /** Makes both. Interfaces are called veth in either. */
