@@ -212,7 +212,7 @@ for first in (True, False):
     assert total == 4000000
     peer.close()
 `;
-  const before = counters(far);
+  const before = [near, far].map((host) => counters(host));
   const run = new Run(t, { config, options: ["--host"], deadline: 60 });
   await until("the table", () => run.growing("tcp_inerrs.csv"));
   const server = new Command(t, far.inside("python3", "-c", serve), { deadline: 60 });
@@ -220,12 +220,13 @@ for first in (True, False):
   const { code, stderr } = await execute(t, near.inside("python3", "-c", client));
   assert.equal(code, 0, stderr);
   assert.equal((await server.finished).code, 0, server.stderr);
-  const after = counters(far);
+  const after = [near, far].map((host) => counters(host));
   run.child.kill("SIGINT");
   await run.finished;
-  assert.ok(after("Tcp.InSegs") - before("Tcp.InSegs") > 100);
-  assert.equal(after("TcpExt.TCPLostRetransmit") - before("TcpExt.TCPLostRetransmit"), 0);
+  const since = (counter: string): number => after.reduce((sum, count, index) => sum + count(counter) - (before[index]?.(counter) ?? 0), 0);
+  assert.ok(since("Tcp.InSegs") > 200);
   const rows = [near.ipv4, far.ipv4].flatMap((address) => rowsFrom(run.table("tcp_inerrs.csv"), address));
-  assert.deepEqual(told(rows), {});
+  // What TCP sends again for nothing, in a hurry, is refused by the other side; mostly there is none.
+  assert.ok(rows.length <= since("Tcp.RetransSegs"), `${JSON.stringify(told(rows))}, ${since("Tcp.RetransSegs")} sent again`);
   assert.equal(run.record().modules["tcp_inerrs"]?.events_lost, 0);
 });
