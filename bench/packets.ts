@@ -52,7 +52,7 @@ try {
   }
   for (const [name, load] of [
     ["a 64-byte datagram", datagrams],
-    ["a small TCP segment", smallSegments],
+    ["a 64-byte TCP segment, read before the next is sent", smallSegments],
   ] as const) {
     heading(`run time of our programs for ${name}, sent and received, the measuring of it included`);
     for (const [set, config] of Object.entries(sets)) {

@@ -69,11 +69,22 @@ export async function datagrams(): Promise<number> {
   return (sum?.packets ?? NaN) / (sum?.seconds ?? NaN) / 1e3;
 }
 
-/** TCP segments of 64 bytes, likewise; told by the interfaces, acknowledgements included. */
-export async function smallSegments(): Promise<number> {
-  const before = packets();
-  await iperf("-l", "64", "-N");
-  return (packets() - before) / seconds / 1e3;
+/** One TCP segment of 64 bytes there, one back, and so on, each read before the next is sent. */
+export async function smallSegments(): Promise<void> {
+  const server = `import socket
+s = socket.create_server(("${address}", 7000)); print("ready", flush=True); c = s.accept()[0]
+while d := c.recv(64): c.sendall(d)`;
+  const client = `import socket, time
+c = socket.create_connection(("${address}", 7000)); end = time.monotonic() + ${seconds.toString()}
+while time.monotonic() < end: c.sendall(bytes(64)); c.recv(64)`;
+  const [listening, asking] = [
+    ["ip", "netns", "exec", far, "python3", "-c", server],
+    ["ip", "netns", "exec", near, "python3", "-c", client],
+  ] as const;
+  const running = new Running(listening);
+  while (!running.stdout.includes("ready")) await pause(20);
+  await new Running(asking).finish();
+  await running.finish();
 }
 
 export interface Watching {
