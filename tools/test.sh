@@ -59,7 +59,7 @@ if [ $# = 0 ]; then
     echo "absent  clang-format (no binary for $(uname -m))"
   fi
   wait
-  check libbpf-ts npm test -w native/libbpf-ts
+  # The binding's own tests, all of them; without the sanitizer: npm test -w native/libbpf-ts.
   check libbpf-ts-asan npm run test:asan -w native/libbpf-ts
   for name in "$scratch"/*.failed; do
     [ ! -e "$name" ] || failed+=("$(basename "$name" .failed)")
