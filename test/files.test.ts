@@ -32,7 +32,7 @@ const everything = {
   interval: 0.2,
 };
 
-/** The columns SPEC fixes, first and in this order; more may follow. */
+/** The columns that are fixed, first and in this order; more may follow. */
 const columns: Readonly<Record<string, string>> = {
   "cpu.csv": "Ticks,PID,COMM,ON CPU,OFF CPU,CPU%",
   "mem.csv": "Ticks,PID,COMM,size(B),times",
