@@ -413,6 +413,24 @@ describe("attach", () => {
     assert.deepEqual(callers, new Set(said(lonely.stdout, "thread")));
   });
 
+  test("-p: ends with the process also where a tick has just written its END", async (t) => {
+    const standing = new Command(t, [workload("tree_standing"), "1", "1"], { input: "open" });
+    await standing.says(/ready\n/);
+    const [pid = 0] = said(standing.stdout, "process");
+    // Ticks that are nearly always under way, and more of them than processors.
+    const runs = Array.from(
+      { length: 6 },
+      () => new Run(t, { config: { ...config, interval: 0.001 }, options: ["-p", pid.toString()] }),
+    );
+    for (const run of runs) await run.ticked("cpu.csv", 2);
+    standing.endInput();
+    await standing.finished;
+    for (const run of runs) {
+      await run.quietly();
+      oneEndEach(run.table("cpu.csv"));
+    }
+  });
+
   test("-p with trace_multiprocess false: that process only", async (t) => {
     const standing = new Command(t, [workload("tree_standing"), "2", "1"], { input: "open" });
     await standing.says(/ready\n/);

@@ -140,11 +140,10 @@ class Session {
     const target = this.#aim.target;
     if (target instanceof Attached) {
       this.#tree.listen([lifeKinds.end], (event) => {
-        const status = event.process === this.#tree.root ? this.#tree.rootEnd() : undefined;
-        if (status !== undefined) target.end(status);
+        if (event.process === this.#tree.root) this.#heed(target);
       });
-      const ended = this.#tree.rootEnd();
-      if (this.#tree.root === 0 || ended !== undefined) target.end(ended ?? 0);
+      this.#heed(target);
+      if (this.#tree.root === 0) target.end(0);
     }
     this.#save();
     this.#runs.begin();
@@ -153,6 +152,12 @@ class Session {
     await target?.go();
     this.#show();
     await this.#watch.start();
+  }
+
+  /** Whether it has ended is the kernel's table to say; the event only says when to look. */
+  #heed(target: Attached): void {
+    const status = this.#tree.rootEnd();
+    if (status !== undefined) target.end(status);
   }
 
   #show(): void {
@@ -186,6 +191,7 @@ class Session {
       monitor.max_tick_late_ms = Math.max(monitor.max_tick_late_ms, (monotonicNs() - next) / 1e6);
       await this.#reconfigure();
       await this.#tick();
+      if (target instanceof Attached) this.#heed(target);
     }
     if (reason === "exited") await this.#settled();
     await this.#tick();

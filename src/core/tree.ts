@@ -54,6 +54,7 @@ export class Tree {
   #lastLink: Link;
   /** Serial number of the root; 0 in host mode. */
   root = 0;
+  #rootEnd: number | undefined;
 
   constructor(bpf: Bpf) {
     this.#bpf = bpf;
@@ -111,14 +112,18 @@ export class Tree {
     return record && processOf(id, record);
   }
 
-  /** Wait status of the root as wait(2) gives it, once its last thread is gone. */
+  /** Wait status of the root as wait(2) gives it, once its last thread is gone; also when it is forgotten. */
   rootEnd(): number | undefined {
-    const record = this.root === 0 ? undefined : this.#table.get(this.root);
-    return record && record.end_ns !== 0 ? record.exit_code : undefined;
+    if (this.root !== 0 && this.#rootEnd === undefined) {
+      const record = this.#table.get(this.root);
+      if (record && record.end_ns !== 0) this.#rootEnd = record.exit_code;
+    }
+    return this.#rootEnd;
   }
 
   /** Ended processes whose last row is written. */
   forget(ended: readonly Process[]): void {
+    this.rootEnd(); // a tick may be quicker than the event that tells of it
     for (const process of ended) this.#known.delete(process.id);
     this.#table.deleteMany(ended.map((process) => process.id));
   }
