@@ -60,7 +60,7 @@ int BPF_PROG(analyzer_retransmit, struct sock *sk, struct sk_buff *skb) {
     return 0;
   if (!analyzer_active || !owner_is_full(sk)) return 0;
   owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
-  if (!host_mode && (!owner || !(owner->process | owner->listener))) return 0;
+  if (!host_mode && !owner_process(owner)) return 0;
   connection_of(&connection, sk);
   __builtin_memcpy(ends.saddr, connection.saddr6, sizeof(ends.saddr));
   __builtin_memcpy(ends.daddr, connection.daddr6, sizeof(ends.daddr));

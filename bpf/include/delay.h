@@ -98,11 +98,4 @@ static __always_inline bool delay_wanted(const struct connection *ends,
   return choice->sample <= 1 || delay_hash(ends) % choice->sample == 0;
 }
 
-/* Nothing comes after the last row of a process: 0 for one that has ended. */
-static __always_inline __u32 delay_process(__u32 id) {
-  struct process *process = id ? bpf_map_lookup_elem(&processes, &id) : NULL;
-
-  return process && !process->end_ns ? id : 0;
-}
-
 #endif

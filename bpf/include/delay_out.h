@@ -77,7 +77,7 @@ static __always_inline bool delay_out_begin(struct delay_out_packet *packet, str
   if (sk && owner_is_full(sk) && sk->sk_protocol != IPPROTO_TCP) return false;
   __builtin_memset(packet, 0, sizeof(*packet));
   if (sk && owner_is_full(sk)) owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
-  if (owner) event->event.process = owner->process ? owner->process : owner->listener;
+  event->event.process = owner_process(owner);
   if (!event->event.process && !host_mode) return false;
   if (!segment_read(&segment, skb)) return false;
   if (!sk && segment.protocol != IPPROTO_TCP) return false;

@@ -62,4 +62,10 @@ static __always_inline struct socket_owner *owner_settle(struct socket_owner *ow
   return owner;
 }
 
+/* Who holds the socket; of a connection nobody has touched yet, who listens. 0: nobody. */
+static __always_inline __u32 owner_process(const struct socket_owner *owner) {
+  if (!owner) return 0;
+  return owner->process ? owner->process : owner->listener;
+}
+
 #endif

@@ -57,13 +57,11 @@ static __always_inline bool tcp_connection_wanted(struct connection *connection)
 static __always_inline void tcp_connection_tell(struct connection *connection, __u8 direction,
                                                 __u32 id) {
   __u64 ns = bpf_ktime_get_ns();
-  struct process *process = id ? bpf_map_lookup_elem(&processes, &id) : NULL;
+  __u32 living = living_process(id);
   struct tcp_connection_event *event;
 
-  /* Nothing comes after the last row of a process. */
-  if (!host_mode && id && (!process || process->end_ns))
-    __sync_fetch_and_add(&tcp_connection_lost, 1);
-  if (!process || process->end_ns) id = 0;
+  if (!host_mode && id && !living) __sync_fetch_and_add(&tcp_connection_lost, 1);
+  id = living;
   if (!id && !host_mode) return;
   event = event_reserve(tcp_connection_stream, id, ns, sizeof(*event));
   if (!event) return;
@@ -80,12 +78,8 @@ static __always_inline struct tcp_connection_socket *tcp_connection_note(struct 
   return socket;
 }
 
-/* Who holds the socket; of a connection nobody has touched yet, who listens. */
 static __always_inline __u32 tcp_connection_owner(struct sock *sk) {
-  struct socket_owner *owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
-
-  if (!owner) return 0;
-  return owner->process ? owner->process : owner->listener;
+  return owner_process(bpf_sk_storage_get(&socket_owners, sk, NULL, 0));
 }
 
 #endif

@@ -53,6 +53,13 @@ __u32 life_mask = 0;  /* bit per life_kind somebody waits for; the end of the ro
 __u64 walk_found = 0; /* tasks the walk has added so far */
 __u64 processes_lost = 0; /* forks nobody could record: the table was full or memory short */
 
+/* Nothing comes after the last row of a process: 0 for one that has ended. */
+static __always_inline __u32 living_process(__u32 id) {
+  struct process *process = id ? bpf_map_lookup_elem(&processes, &id) : NULL;
+
+  return process && !process->end_ns ? id : 0;
+}
+
 static __always_inline __u32 pid_here(struct task_struct *task) {
   struct pid *pid = BPF_CORE_READ(task, thread_pid);
   struct upid numbers;

@@ -22,7 +22,7 @@ int delay_in_transport(struct __sk_buff *ctx) {
 
   if (!sk || sk->protocol != IPPROTO_TCP) return 1;
   owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
-  if (owner) process = owner->process ? owner->process : owner->listener;
+  process = owner_process(owner);
   if (!process && !host_mode) return 1;
   if (!segment_read(&segment, skb) || !delay_wanted(&segment.connection, &delay_in_choice))
     return 1;
@@ -49,7 +49,7 @@ int delay_in_transport(struct __sk_buff *ctx) {
     if (seq_before(socket->high, segment_end(&segment))) socket->high = segment_end(&segment);
     if (delay_in_arrive(&packet, as_number(sk), rcv_nxt, as_number(skb))) return 1;
   }
-  delay_in_tell(&packet, &segment.connection, delay_process(process), packet.transport_ns, false);
+  delay_in_tell(&packet, &segment.connection, living_process(process), packet.transport_ns, false);
   return 1;
 }
 
@@ -120,7 +120,7 @@ int BPF_PROG(delay_in_read, struct sock *sk) {
     if (thread) reader.process = thread->process;
   } else {
     owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
-    if (owner) reader.process = delay_process(owner->process);
+    if (owner) reader.process = living_process(owner->process);
   }
   if (bpf_loop(DELAY_IN_AT_ONCE, delay_in_step, &reader, 0) == DELAY_IN_AT_ONCE)
     socket->next = reader.copied;

@@ -105,7 +105,7 @@ int BPF_PROG(delay_out_send, struct sk_buff *skb, struct net_device *dev) {
   now = bpf_ktime_get_ns();
   known = &packet->event;
   __sync_fetch_and_add(&delay_out_told, known->segments);
-  process = delay_process(known->event.process);
+  process = living_process(known->event.process);
   if (!process && !host_mode) return 0;
   event = event_reserve(delay_out_stream, process, now, sizeof(*event));
   if (!event) return 0;

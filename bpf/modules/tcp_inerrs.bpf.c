@@ -116,7 +116,7 @@ int BPF_PROG(tcp_inerrs_drop, struct sk_buff *skb, void *location, __u32 reason)
     }
   }
   /* Of a connection nobody has touched yet: whose the listener is. */
-  if (owner) process = owner->process ? owner->process : owner->listener;
+  process = owner_process(owner);
   if (!process && !host_mode) return 0;
   if (bpf_core_enum_value_exists(enum skb_drop_reason, SKB_DROP_REASON_QUEUE_PURGE) &&
       reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_QUEUE_PURGE))

@@ -5,7 +5,6 @@
 import { attachAll, type Column, defineModule, host, processColumns } from "../core/module.js";
 import {
   choose,
-  counters,
   delayKeys,
   delayNeeds,
   type DelayOptions,
@@ -14,6 +13,7 @@ import {
   sizeColumns,
   timeColumn,
 } from "../services/delays.js";
+import { losses } from "../services/losses.js";
 import { receivedNeeds, receivedParts, stampReceived } from "../services/packets.js";
 import { ownerParts, ownSockets } from "../services/sockets.js";
 
@@ -48,13 +48,10 @@ export default defineModule<DelayOptions>({
   }),
   needs: () => [...delayNeeds(), ...receivedNeeds(), host.tracepoint("tcp_rcv_space_adjust"), host.tracepoint("kfree_skb")],
   start(context, options) {
-    const since = counters(context, [
-      "delay_in_lost",
-      "delay_in_unstamped",
-      "delay_in_kept",
-      "delay_in_told",
-      "owner_lost",
-    ]);
+    const lost = losses(context, ["delay_in_lost", "delay_in_unstamped", "owner_lost"]);
+    const unstamped = losses(context, ["delay_in_unstamped"]);
+    const kept = losses(context, ["delay_in_kept"]);
+    const told = losses(context, ["delay_in_told"]);
     choose(context, "delay_in", options);
     ownSockets(context);
     stampReceived(context, "all");
@@ -62,13 +59,12 @@ export default defineModule<DelayOptions>({
     return {
       kind: "stream",
       backend: "bpf",
-      lost: () => since("delay_in_lost") + since("delay_in_unstamped") + since("owner_lost"),
+      lost,
       stop: () => {
         detach();
-        const unread = since("delay_in_kept") - since("delay_in_told");
-        const unstamped = since("delay_in_unstamped");
-        if (unstamped > 0) {
-          context.warn(`delay_in: of ${unstamped.toString()} packets the way to TCP could not be told; they have no row.`);
+        const unread = kept() - told();
+        if (unstamped() > 0) {
+          context.warn(`delay_in: of ${unstamped().toString()} packets the way to TCP could not be told; they have no row.`);
         }
         if (unread > 0) {
           context.warn(`delay_in: ${unread.toString()} packets were not read by the end, or not told apart by then; they have no row.`);

@@ -5,7 +5,6 @@
 import { attachAll, type Column, defineModule, host, processColumns } from "../core/module.js";
 import {
   choose,
-  counters,
   delayKeys,
   delayNeeds,
   type DelayOptions,
@@ -79,36 +78,30 @@ export default defineModule<DelayOptions>({
     host.tracepoint("kfree_skb"),
   ],
   start(context, options) {
-    const since = counters(context, [
-      "delay_out_lost",
-      "delay_out_unstamped",
-      "delay_out_begun",
-      "delay_out_told",
-      "delay_out_dropped",
-      "owner_lost",
-    ]);
+    const lost = losses(context, ["delay_out_lost", "owner_lost"]);
+    const begun = losses(context, ["delay_out_begun"]);
+    const ended = losses(context, ["delay_out_told", "delay_out_dropped"]);
+    const dropped = losses(context, ["delay_out_dropped"]);
+    // A time the queue's program was left out is a packet more that is not told, if it was wanted.
+    const unstamped = losses(context, ["delay_out_unstamped"], ["delay_out_queue"]);
+    const unmatched = (): number => begun() - ended() + unstamped();
     choose(context, "delay_out", options);
     ownSockets(context);
     stampSent(context, "all");
     const detach = attachAll(context, programs);
-    // One that the kernel left out, as it would have interrupted itself: a packet more that is not told, if it was wanted.
-    const missed = losses(context, [], ["delay_out_queue"]);
-    const unmatched = (): number =>
-      since("delay_out_begun") - since("delay_out_told") - since("delay_out_dropped") + since("delay_out_unstamped") + missed();
     return {
       kind: "stream",
       backend: "bpf",
-      lost: () => since("delay_out_lost") + since("owner_lost") + unmatched(),
+      lost: () => lost() + unmatched(),
       stop: () => {
         detach();
-        const dropped = since("delay_out_dropped");
         if (unmatched() > 0) {
           context.warn(
             `delay_out: of ${unmatched().toString()} segments the way could not be followed to its end (cut, cloned, or under way at the end); they have no row.`,
           );
         }
-        if (dropped > 0) {
-          context.warn(`delay_out: ${dropped.toString()} segments were dropped on their way to the device; they have no row.`);
+        if (dropped() > 0) {
+          context.warn(`delay_out: ${dropped().toString()} segments were dropped on their way to the device; they have no row.`);
         }
       },
     };

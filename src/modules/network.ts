@@ -13,7 +13,7 @@ import {
   Totals,
 } from "../core/module.js";
 import { losses } from "../services/losses.js";
-import { ownerParts, ownSockets } from "../services/sockets.js";
+import { ownerNeeds, ownerParts, ownSockets } from "../services/sockets.js";
 
 const columns = [
   ...processColumns,
@@ -33,11 +33,8 @@ export default defineModule<null>({
     maps: [...ownerParts.maps, "network_totals"],
   }),
   needs: () => [
-    host.cgroup2Mounted(),
+    ...ownerNeeds(),
     host.programType("cgroup_skb", "cgroup_skb"),
-    host.mapType("sk_storage", "socket storage"),
-    host.tracepoint("sock_send_length"),
-    host.tracepoint("sock_recv_length"),
     host.kernelFunction("bpf_cast_to_kern_ctx"),
   ],
   start(context) {

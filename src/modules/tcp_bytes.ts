@@ -16,7 +16,7 @@ import {
   type Tick,
 } from "../core/module.js";
 import { losses } from "../services/losses.js";
-import { connectionColumns, ownerParts, ownSockets } from "../services/sockets.js";
+import { connectionColumns, ownerNeeds, ownerParts, ownSockets } from "../services/sockets.js";
 
 interface Options {
   readonly ip: 4 | 6 | null;
@@ -256,13 +256,10 @@ export default defineModule<Options>({
     maps: [...ownerParts.maps, "tcp_bytes_sockets", "tcp_bytes_totals"],
   }),
   needs: () => [
-    host.cgroup2Mounted(),
-    host.mapType("sk_storage", "socket storage"),
+    ...ownerNeeds(),
     host.tracepoint("inet_sock_set_state"),
     host.programType("sock_ops", "sockops"),
     host.tracepoint("tcp_destroy_sock"),
-    host.tracepoint("sock_send_length"),
-    host.tracepoint("sock_recv_length"),
     host.kernelFunction("bpf_iter_bpf_sk_storage_map"),
   ],
   start,

@@ -3,7 +3,7 @@
  */
 import { attachAll, defineModule, host, onOff, processColumns } from "../core/module.js";
 import { losses } from "../services/losses.js";
-import { connectionColumns, ownerParts, ownSockets } from "../services/sockets.js";
+import { connectionColumns, ownerNeeds, ownerParts, ownSockets } from "../services/sockets.js";
 
 /** As enum tcp_connection_direction numbers them. */
 const directions = ["", "connect", "accept"] as const;
@@ -83,14 +83,11 @@ export default defineModule<Options>({
     stream: { number: "tcp_connection_stream", record: "struct tcp_connection_event" },
   }),
   needs: () => [
-    host.cgroup2Mounted(),
+    ...ownerNeeds(),
     host.programType("cgroup_sock_addr", "cgroup/getpeername4"),
-    host.mapType("sk_storage", "socket storage"),
     host.mapType("ringbuf", "ring buffer"),
     host.programType("sock_ops", "sockops"),
     host.tracepoint("tcp_destroy_sock"),
-    host.tracepoint("sock_send_length"),
-    host.tracepoint("sock_recv_length"),
   ],
   start(context, { ports, direction, ip }) {
     const variable = (name: string) => context.object.variable<number>(`tcp_connection_${name}`);

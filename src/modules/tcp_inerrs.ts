@@ -5,7 +5,7 @@
 import { kernel } from "libbpf-ts";
 import { attachAll, type Column, defineModule, host, type Need, onOff, processColumns } from "../core/module.js";
 import { losses } from "../services/losses.js";
-import { connectionColumns, ownerParts, ownSockets } from "../services/sockets.js";
+import { connectionColumns, ownerNeeds, ownerParts, ownSockets } from "../services/sockets.js";
 
 interface Options {
   readonly ip: 4 | 6 | null;
@@ -102,11 +102,8 @@ export default defineModule<Options>({
   needs: () => [
     host.tracepoint("kfree_skb"),
     argument("reason"),
-    host.cgroup2Mounted(),
-    host.mapType("sk_storage", "socket storage"),
+    ...ownerNeeds(),
     host.mapType("ringbuf", "ring buffer"),
-    host.tracepoint("sock_send_length"),
-    host.tracepoint("sock_recv_length"),
   ],
   start(context, options) {
     const { object } = context;

@@ -5,7 +5,7 @@
  */
 import { attachAll, type BpfParts, type Context, host, monotonicNs, type Need } from "../core/module.js";
 import { receivedNeeds, receivedParts, sentNeeds, sentParts, stampReceived, stampSent } from "./packets.js";
-import { holderParts, holdSockets } from "./sockets.js";
+import { holderNeeds, holderParts, holdSockets } from "./sockets.js";
 
 /** Where packets end their way first: one under way while these are attached is not counted in half. */
 const programs = ["analyzer_transport_in", "analyzer_link_out", "analyzer_retransmit", "analyzer_dropped"];
@@ -16,8 +16,7 @@ const parts: BpfParts = {
 };
 
 export const analyzerNeeds = (): Need[] => [
-  host.cgroup2Mounted(),
-  host.mapType("sk_storage", "socket storage"),
+  ...holderNeeds(),
   ...receivedNeeds(),
   ...sentNeeds(),
   host.tracepoint("tcp_retransmit_skb"),

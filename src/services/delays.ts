@@ -3,7 +3,7 @@
  * (bpf/include/delay.h).
  */
 import { type Column, type ConfigProperties, type Context, host, type Need, onOff, type Request } from "../core/module.js";
-import { connectionColumns } from "./sockets.js";
+import { connectionColumns, ownerNeeds } from "./sockets.js";
 
 export interface DelayOptions {
   readonly sport: number | null;
@@ -60,13 +60,6 @@ export function choose(context: Context, name: string, { sport, dport, sample }:
   object.variable<Record<string, number>>(`${name}_choice`).set({ sport: sport ?? 0, dport: dport ?? 0, sample });
 }
 
-/** What the programs have counted since now, by variable. */
-export function counters(context: Context, names: readonly string[]): (name: string) => number {
-  const value = (name: string): number => context.object.variable<number>(name).get();
-  const before = new Map(names.map((name) => [name, value(name)]));
-  return (name) => value(name) - (before.get(name) ?? 0);
-}
-
 /** SADDR, SPORT, DADDR and DPORT, as in the packet. */
 export function endColumns(): Column[] {
   const ends: Readonly<Record<string, string>> = {
@@ -107,10 +100,4 @@ export function timeColumn(name: string, description: string, field: string, whe
   };
 }
 
-export const delayNeeds = (): Need[] => [
-  host.cgroup2Mounted(),
-  host.mapType("sk_storage", "socket storage"),
-  host.mapType("ringbuf", "ring buffer"),
-  host.tracepoint("sock_send_length"),
-  host.tracepoint("sock_recv_length"),
-];
+export const delayNeeds = (): Need[] => [...ownerNeeds(), host.mapType("ringbuf", "ring buffer")];

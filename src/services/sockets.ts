@@ -2,7 +2,7 @@
  * Owns: who owns a socket, switched on for whichever modules ask, and the columns that show its two ends
  * (bpf/core/owner.bpf.c, bpf/include/connection.h).
  */
-import { attachAll, type Column, type Context } from "../core/module.js";
+import { attachAll, type Column, type Context, host, type Need } from "../core/module.js";
 
 const held = ["owner_create", "owner_release"];
 const used = ["owner_send", "owner_receive"];
@@ -11,6 +11,18 @@ const used = ["owner_send", "owner_receive"];
 export const holderParts = { programs: [...held, "owner_walk"], maps: ["socket_owners"] };
 
 export const ownerParts = { programs: [...holderParts.programs, ...used], maps: holderParts.maps };
+
+export const holderNeeds = (): Need[] => [
+  host.cgroup2Mounted(),
+  host.mapType("sk_storage", "socket storage"),
+];
+
+/** What {@link ownSockets} needs. */
+export const ownerNeeds = (): Need[] => [
+  ...holderNeeds(),
+  host.tracepoint("sock_send_length"),
+  host.tracepoint("sock_recv_length"),
+];
 
 /** Sockets that are made, inherited or open already have owners, until the last module stops. Costs nothing a call. */
 export function holdSockets(context: Context): void {

@@ -3,7 +3,8 @@
  * (bpf/core/udp_queue.bpf.c).
  */
 import { attachAll, type BpfParts, type Context, host, monotonicNs, type Need } from "../core/module.js";
-import { ownerParts, ownSockets } from "./sockets.js";
+import { losses } from "./losses.js";
+import { ownerNeeds, ownerParts, ownSockets } from "./sockets.js";
 
 /** The stamps come last: nothing may be stamped whose way is not watched to its end. */
 const programs = ["udp_queue_received", "udp_queue_drop", "udp_queue_ingress"];
@@ -15,22 +16,11 @@ export const udpParts: BpfParts = {
 
 export function udpNeeds(): readonly Need[] {
   return [
-    host.cgroup2Mounted(),
+    ...ownerNeeds(),
     host.programType("cgroup_skb", "cgroup_skb"),
-    host.mapType("sk_storage", "socket storage"),
-    host.tracepoint("sock_send_length"),
-    host.tracepoint("sock_recv_length"),
     host.tracepoint("kfree_skb"),
     host.kernelFunction("bpf_cast_to_kern_ctx"),
   ];
-}
-
-/** What counters have grown, together, since now. */
-function growth({ object }: Context, ...names: readonly string[]): () => number {
-  const counters = names.map((name) => object.variable<number>(name));
-  const sum = (): number => counters.reduce((total, counter) => total + counter.get(), 0);
-  const before = sum();
-  return () => sum() - before;
 }
 
 /**
@@ -42,17 +32,16 @@ export function followUdp(context: Context, ...lost: readonly string[]): () => n
   context.shared("udp queues", () => {
     ownSockets(context);
     object.variable<bigint>("udp_queue_began").set(BigInt(monotonicNs()));
-    const drops = growth(context, "udp_queue_all_drops");
-    const unread = growth(context, "udp_queue_unread");
-    const missed = (): bigint => object.program("udp_queue_drop").stats().recursionMisses;
-    const missedBefore = missed();
+    const drops = losses(context, ["udp_queue_all_drops"]);
+    const unread = losses(context, ["udp_queue_unread"]);
+    const missed = losses(context, [], ["udp_queue_drop"]);
     const detach = attachAll(context, programs);
     return {
       stop: () => {
         const counts: readonly (readonly [number, string])[] = [
           [drops(), "datagrams were dropped before they could be read: receive queue full, bad checksum"],
           [unread(), "datagrams were thrown away unread with their sockets"],
-          [Number(missed() - missedBefore), "drops, of packets of any kind, came while another was being looked at, and were not"],
+          [missed(), "drops, of packets of any kind, came while another was being looked at, and were not"],
         ];
         detach();
         for (const [count, what] of counts) {
@@ -61,5 +50,5 @@ export function followUdp(context: Context, ...lost: readonly string[]): () => n
       },
     };
   });
-  return growth(context, "owner_lost", ...lost);
+  return losses(context, ["owner_lost", ...lost]);
 }
