@@ -183,6 +183,9 @@ struct sock_common {
   volatile unsigned char skc_state;
   struct in6_addr skc_v6_daddr;
   struct in6_addr skc_v6_rcv_saddr;
+  struct {
+    long long counter;
+  } skc_cookie; /* never given twice; 0: nobody has asked for it yet */
 };
 
 typedef struct {
@@ -254,13 +257,6 @@ struct bpf_iter__task_file {
 };
 
 struct bpf_map;
-
-struct bpf_iter__bpf_sk_storage_map {
-  struct bpf_iter_meta *meta;
-  struct bpf_map *map;
-  struct sock *sk;
-  void *value;
-};
 
 #pragma clang attribute pop
 

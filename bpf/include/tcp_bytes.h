@@ -20,21 +20,27 @@ enum {
   TCP_BYTES_COUNTERS
 };
 
-struct tcp_bytes_socket {
-  __u64 seen[TCP_BYTES_COUNTERS]; /* how far its counters are accounted for */
-  struct connection connection;   /* kept: a closed socket has lost its port */
-  __u32 id;                       /* of the connection; 0: closed, or not wanted */
-  __u32 process;                  /* whose the next bytes are; 0: nobody has touched it yet */
-  __u32 generation;
-  __u32 accounted; /* 1 once there is a total of it */
+struct tcp_bytes_connection {
+  __u64 seen[TCP_BYTES_COUNTERS]; /* how far its socket's counters are accounted for */
+  struct tcp_sock *sk;
+  __u64 cookie;           /* the socket's: another may have its address one day */
+  struct connection ends; /* kept: a closed socket has lost its port */
+  __u32 process;          /* whose the next bytes are; 0: nobody has touched it yet */
+  __u32 accounted;        /* 1 once there is a total of it */
+  __u32 closed;           /* 1: nothing will follow */
 };
 
+/*
+ * By the number of the connection, which is never given twice, and taken out by the monitor's walk
+ * alone: so who holds an entry never finds another connection's in its place.
+ */
 struct {
-  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(type, BPF_MAP_TYPE_HASH);
   __uint(map_flags, BPF_F_NO_PREALLOC);
-  __type(key, int);
-  __type(value, struct tcp_bytes_socket);
-} tcp_bytes_sockets SEC(".maps");
+  __uint(max_entries, 65536);
+  __type(key, __u32);
+  __type(value, struct tcp_bytes_connection);
+} tcp_bytes_connections SEC(".maps");
 
 struct tcp_bytes_key {
   __u32 id, process;
@@ -54,18 +60,15 @@ struct {
   __type(value, struct tcp_bytes_total);
 } tcp_bytes_totals SEC(".maps");
 
-__u32 tcp_bytes_ip = 0;         /* 4 or 6; 0: both */
-__u32 tcp_bytes_generation = 0; /* counted up at each start: entries of an earlier one begin anew */
 __u32 tcp_bytes_stopping = 0;   /* the last walk: what still waits for an owner has none */
-__u32 tcp_bytes_last_id = 0;
 __u64 tcp_bytes_late = 0; /* bytes that moved after the last row of their process */
 __u64 tcp_bytes_lost = 0; /* times that some were late, or no memory was left to count them */
 
-static __always_inline struct tcp_bytes_total *tcp_bytes_total_of(struct tcp_bytes_socket *own,
+static __always_inline struct tcp_bytes_total *tcp_bytes_total_of(struct tcp_bytes_connection *own,
                                                                   __u32 id, __u32 process) {
   struct tcp_bytes_key key = {.id = id, .process = process};
   struct tcp_bytes_total *total = bpf_map_lookup_elem(&tcp_bytes_totals, &key);
-  struct tcp_bytes_total fresh = {.connection = own->connection};
+  struct tcp_bytes_total fresh = {.connection = own->ends};
 
   if (total) return total;
   bpf_map_update_elem(&tcp_bytes_totals, &key, &fresh, BPF_NOEXIST);
@@ -88,14 +91,13 @@ static __always_inline __u64 tcp_bytes_gain(__u64 *seen, __u64 now) {
  * Gives what was gained to the owner. What nobody has claimed yet, or what came after the last row
  * of its owner, waits for who touches the socket next; `last`: nobody will.
  */
-static __always_inline void tcp_bytes_settle(struct tcp_bytes_socket *own, const __u64 *now,
-                                             bool last) {
+static __always_inline void tcp_bytes_settle(struct tcp_bytes_connection *own, __u32 id,
+                                             const __u64 *now, bool last) {
   struct tcp_bytes_total *total = NULL;
-  __u32 process = own->process, id = *(volatile __u32 *)&own->id; /* another may close it */
+  __u32 process = own->process;
   bool late = false, moved = last && own->accounted;
   __u64 gained, missed = 0;
 
-  if (!id) return;
   if (process == TCP_BYTES_NOBODY) {
     process = 0;
   } else if (!bpf_map_lookup_elem(&processes, &process)) {

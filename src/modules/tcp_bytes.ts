@@ -184,6 +184,9 @@ function start(context: Context, options: Options): Sampler {
   let lateHere = 0;
   let lateTimes = 0;
   const walk = context.object.program("tcp_bytes_walk");
+  const settle = (): void => {
+    walk.testRun();
+  };
   const generation = number("tcp_bytes_generation");
   const accounts = new Accounts(context);
   number("tcp_bytes_ip").set(options.ip ?? 0);
@@ -193,10 +196,9 @@ function start(context: Context, options: Options): Sampler {
   // After the owners' programs, so that these have run when ours do.
   const detach = attachAll(context, hooks);
   {
-    using owned = walk.attachIterator(context.map("socket_owners"));
-    owned.read(); // what is connected now counts from now
+    using open = context.object.program("tcp_bytes_open").attachIterator();
+    open.read(); // what is connected now counts from now
   }
-  const settle = walk.attachIterator(context.map("tcp_bytes_sockets"));
 
   const forget = (processes: ReadonlySet<number>): void => {
     const late = accounts.forget(processes);
@@ -209,7 +211,7 @@ function start(context: Context, options: Options): Sampler {
     kind: "sampler",
     backend: "bpf",
     sample(tick) {
-      settle.read();
+      settle();
       return [...accounts.rows(tick)];
     },
     forget: (ended) => {
@@ -218,9 +220,8 @@ function start(context: Context, options: Options): Sampler {
     lost: () => lost() + lateTimes,
     stop: () => {
       number("tcp_bytes_stopping").set(1);
-      settle.read();
+      settle();
       forget(new Set([0]));
-      settle.close();
       detach();
       const late = number("tcp_bytes_late").get() - lateBefore + lateHere;
       if (late === 0) return;
@@ -252,15 +253,14 @@ export default defineModule<Options>({
   },
   columns: () => columns,
   bpf: () => ({
-    programs: [...ownerParts.programs, ...hooks, "tcp_bytes_walk"],
-    maps: [...ownerParts.maps, "tcp_bytes_sockets", "tcp_bytes_totals"],
+    programs: [...ownerParts.programs, ...hooks, "tcp_bytes_open", "tcp_bytes_walk"],
+    maps: [...ownerParts.maps, "tcp_bytes_sockets", "tcp_bytes_connections", "tcp_bytes_totals"],
   }),
   needs: () => [
     ...ownerNeeds(),
     host.tracepoint("inet_sock_set_state"),
     host.programType("sock_ops", "sockops"),
     host.tracepoint("tcp_destroy_sock"),
-    host.kernelFunction("bpf_iter_bpf_sk_storage_map"),
   ],
   start,
 });

@@ -81,7 +81,7 @@ export interface NativeProgram {
     pid: number,
     cpu: number,
   ): NativeLink;
-  attachIterator(mapFd: number): NativeLink;
+  attachIterator(): NativeLink;
   attachRawTracepoint(name: string): NativeLink;
   attachScopedUprobe(event: NativeUprobeEvent, cookie: bigint, anchorPid: number): NativeLink;
   attachNetfilter(family: number, hook: number, priority: number, namespace: number): NativeLink;

@@ -165,9 +165,9 @@ export class Program {
     );
   }
 
-  /** SEC("iter/…") (kernel ≥ 5.8); over a map (bpf_map_elem, bpf_sk_storage_map): over this one. */
-  attachIterator(map?: { readonly fd: number }): IteratorLink {
-    return new NativeBackedLink(this.#native.attachIterator(map?.fd ?? -1));
+  /** SEC("iter/…") (kernel ≥ 5.8). */
+  attachIterator(): IteratorLink {
+    return new NativeBackedLink(this.#native.attachIterator());
   }
 
   /** SEC("raw_tp") to a tracepoint named now (kernel ≥ 4.17). */

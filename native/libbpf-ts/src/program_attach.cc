@@ -3,7 +3,6 @@
 #include <bpf/bpf.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
-#include <string_view>
 #include "arguments.h"
 #include "environment.h"
 #include "link_wrap.h"
@@ -105,23 +104,11 @@ Napi::Value ProgramWrap::AttachPerfEvent(const Napi::CallbackInfo& info) {
   return Adopt(env, std::make_shared<LinkCore>(name_, link));
 }
 
-// attachIterator(mapFd), -1 for what needs no map. Other iterators take the descriptor for a thread
-// or a cgroup.
 Napi::Value ProgramWrap::AttachIterator(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  int32_t map = -1;
-  if (!Usable(env, "attach iterator") || !Read(info, 0, &map)) return env.Undefined();
-  std::string_view section = bpf_program__section_name(program_);
-  bool walks_map = section == "iter/bpf_map_elem" || section == "iter/bpf_sk_storage_map";
-  if (map >= 0 && !walks_map) {
-    Throw(env, Fail(EINVAL, "attach iterator", name_, "it does not walk a map"));
-    return env.Undefined();
-  }
-  bpf_iter_link_info what = {};
-  what.map.map_fd = static_cast<uint32_t>(map);
-  LIBBPF_OPTS(bpf_iter_attach_opts, options, .link_info = &what, .link_info_len = sizeof(what));
+  if (!Usable(env, "attach iterator")) return env.Undefined();
   LogScope log(env);
-  bpf_link* link = bpf_program__attach_iter(program_, map < 0 ? nullptr : &options);
+  bpf_link* link = bpf_program__attach_iter(program_, nullptr);
   return Adopt(env, "attach iterator", link, log.Text());
 }
 

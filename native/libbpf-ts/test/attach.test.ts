@@ -17,7 +17,6 @@ const loaded = load(
   "on_sample",
   "on_packet",
   "tasks",
-  "elements",
   "add_up",
 );
 after(() => {
@@ -173,33 +172,6 @@ test("iterator", () => {
     ReturnType<typeof loaded.program>["attachIterator"]
   >;
   assert.throws(() => other.read(), BpfError);
-});
-
-test("iterator over a map's elements: this map's, as they are when read", () => {
-  const own = load("elements");
-  const program = own.program("elements");
-  const tiny = own.map<number, number>("tiny");
-  const keys = (bytes: Buffer): number[] =>
-    Array.from({ length: bytes.length / 4 }, (_, at) => bytes.readUInt32LE(4 * at)).sort();
-  const [few, slots] = [tiny, own.map("slots")].map((map) => program.attachIterator(map));
-  assert.ok(few && slots);
-  assert.deepEqual(keys(few.read()), []);
-  tiny.set(7, 1);
-  tiny.set(5, 1);
-  assert.deepEqual(keys(few.read()), [5, 7]);
-  tiny.delete(7);
-  assert.deepEqual(keys(few.read()), [5]);
-  assert.deepEqual(keys(slots.read()), [0, 1, 2, 3]);
-
-  for (const map of [undefined, own.map("ring"), { fd: 2 ** 20 }, { fd: -1 }]) {
-    assert.throws(() => program.attachIterator(map), BpfError, JSON.stringify(map));
-  }
-  assert.throws(() => program.attachIterator({ fd: 0.5 }), TypeError);
-  assert.throws(() => loaded.program("tasks").attachIterator(tiny), /it does not walk a map/);
-  own.close();
-  assert.ok(few.closed && slots.closed);
-  assert.throws(() => few.read(), /it is closed/);
-  assert.throws(() => loaded.program("elements").attachIterator(tiny), /closed/);
 });
 
 test("test run: context, return value, CPU", () => {

@@ -269,24 +269,6 @@ int tasks(struct bpf_iter__task *ctx) {
   return 0;
 }
 
-struct bpf_map;
-
-struct bpf_iter__bpf_map_elem {
-  struct bpf_iter_meta *meta;
-  struct bpf_map *map;
-  void *key;
-  void *value;
-} __attribute__((preserve_access_index));
-
-SEC("iter/bpf_map_elem")
-int elements(struct bpf_iter__bpf_map_elem *ctx) {
-  __u32 *key = ctx->key;
-  if (!key) return 0;
-  __u32 copy = *key;
-  bpf_seq_write(ctx->meta->seq, &copy, sizeof(copy));
-  return 0;
-}
-
 SEC("?syscall")
 int optional(void *ctx) {
   __u32 key = 0;
