@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Row } from "./support/csv.js";
 import { twoHosts } from "./support/netns.js";
+import { edit } from "./support/edit.js";
 import { Command, Run } from "./support/run.js";
 import { agree, listen, send, socketDrops, stamping, summary, tool, udpCounter, watching } from "./support/udp.js";
 import { until } from "./support/wait.js";
@@ -113,4 +114,26 @@ test("udp_latency_summary", async (whole) => {
     assert.deepEqual(pids.map((pid) => sum(rows.of(pid), "DATAGRAMS")), [10, 25]);
     for (const row of rows.rows) assert.ok(row.isEnd || row.number("DATAGRAMS") + row.number("DROPS") > 0, row.toString());
   });
+});
+
+test("udp_latency_summary: an edit of the module it shares everything with takes nothing from it", async (t) => {
+  const script = `import socket, sys
+for line in sys.stdin:
+    with socket.socket(type=socket.SOCK_DGRAM) as there, socket.socket(type=socket.SOCK_DGRAM) as here:
+        there.bind(("127.0.0.1", 0))
+        for i in range(5): here.sendto(b"x", there.getsockname()); there.recv(1)
+    print("did", line, flush=True)`;
+  const config = { snoop_udp_latency: "bpf", snoop_udp_latency_summary: "bpf", udp_latency_threshold_ns: 3_000_000, interval: 0.1 };
+  const run = new Run(t, { config, command: ["/usr/bin/python3", "-c", script], input: "open" });
+  const step = async (name: string): Promise<void> => {
+    run.write(`${name}\n`);
+    await run.says(new RegExp(`^did ${name}`, "m"));
+  };
+  await step("before");
+  edit(run, { ...config, udp_latency_threshold_ns: 2_000_000 });
+  await until("the edit", () => run.record().config["udp_latency_threshold_ns"] === 2_000_000);
+  await step("after");
+  run.endInput();
+  await run.quietly();
+  assert.equal(sum(run.table(summary).rows, "DATAGRAMS"), 10);
 });
