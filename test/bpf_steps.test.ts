@@ -1,6 +1,7 @@
 // What is loaded into the kernel, and when. Owns: that nothing is loaded for what is off, that a module switched on later is loaded
 // then and once, beside what runs already and with the same maps, and that one the verifier refuses leaves the rest as it
 // was. The witnesses are /proc/PID/fdinfo of the monitor and the workloads' own counts.
+// Runs beside others.
 import assert from "node:assert/strict";
 import { copyFileSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

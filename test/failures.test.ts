@@ -1,6 +1,7 @@
 // What must not happen, one test each: whatever goes wrong, the outcome is one or two clear lines, the right
 // exit code, nothing launched that should not be, no half-written file, and nothing left attached. Does not
 // own: edits while running (reload.test.ts).
+// Runs beside others.
 import assert from "node:assert/strict";
 import {
   chmodSync,

@@ -1,6 +1,7 @@
 // What a run leaves on disk. Owns: the form of the tables (as another CSV reader sees them), END rows, names
 // that want to be formulas, run.json, and what happens to files that already exist, links and ownership. Does
 // not own: whether the values are true (each module's own test).
+// Runs beside others.
 import assert from "node:assert/strict";
 import {
   existsSync,

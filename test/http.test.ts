@@ -1,6 +1,7 @@
 // What the HTTP server answers: every route against the files of the same run and against what the document of the
 // interface promises. Owns: the answers, the ways of streaming. Does not own: the configuration
 // (http_config.test.ts), clients that mean no good (http_guards.test.ts, http_hostile.test.ts).
+// Runs beside others.
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { once } from "node:events";

@@ -1,5 +1,6 @@
 // The key `http`. Owns: that it is enough for a run, that nothing listens without it, that what cannot be listened on is refused before
 // anything is launched. Does not own: what is answered (http.test.ts), edits while it runs (there too).
+// Runs beside others.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";

@@ -1,5 +1,6 @@
 // docs/analyzer.md's commands, run as they stand there, against servers configured as it says; only the port and the address of
 // another machine are replaced. Owns: that each works and answers in the form shown. Does not own: what the answers hold.
+// Runs beside others.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,6 @@
 // Who the HTTP server lets in. Owns: Host, Origin and what browsers say of a page, the token, the status of each refusal.
 // Does not own: clients that want to wear it out (http_hostile.test.ts).
+// Runs beside others.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";

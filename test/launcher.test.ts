@@ -2,6 +2,7 @@
 //
 // Owns the launcher's contract alone: no BPF, no treesnoop. The witnesses are the kernel (/proc/self of the
 // command itself), strace for what happens after the pause, and exit codes a shell would give.
+// Runs beside others.
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";

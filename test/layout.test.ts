@@ -1,6 +1,7 @@
 /**
  * One stem everywhere: config key, BPF file, TypeScript file, test, doc page and symbols of a module share
  * its name, and config.schema.json is what the modules say. Needs no kernel.
+ * Runs beside others.
  */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";

@@ -1,6 +1,7 @@
 // Function probes against a workload that states every call it makes. Owns: that each entry and return has its row, paired within
 // its thread, with the process's heap at that moment and the parameters as declared; and what is refused. Does not own: the
 // heap's own exactness (mem.test.ts).
+// Runs beside others.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { copyFileSync, writeFileSync } from "node:fs";

@@ -1,5 +1,6 @@
 // Core's way to attach netfilter programs. Owns: that one place has one attachment however many ask, that another's program there is no
 // obstacle, and that namespaces are kept apart. The witness is ping's own count. Does not own: what such a program sees (libbpf-ts's tests).
+// Runs beside others.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { closeSync, openSync } from "node:fs";

@@ -1,6 +1,7 @@
 // The files of a table as they are opened. Owns: names that are taken (older files and what continues them,
 // links, pipes, anything else), whose they are, and the sentences when they cannot be. No root needed but for
 // what belongs to others; no treesnoop running. Does not own: what is written to them.
+// Runs beside others.
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import {

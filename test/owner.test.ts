@@ -166,6 +166,27 @@ door.sendall(b"x"); door.recv(1); given.send(b"x"); print("pid", os.getpid())`,
   }
 });
 
+test("owner: a handshake is who connects', not who made the socket", async (t) => {
+  const { near, far } = await twoHosts(t);
+  const listening = new Command(t, python(far, `l = socket.create_server(("${far.ipv4}", 7710)); c = l.accept()[0]; print("accepted"); c.recv(1)`));
+  await answers(far, "7710");
+  const before = near.counters();
+  // Nobody sends a byte: what passes is the handshake and the end.
+  const script = `
+made = socket.socket(); child = os.fork()
+if child == 0:
+    made.connect(("${far.ipv4}", 7710)); time.sleep(0.3); os._exit(0)
+print(os.getpid(), child); time.sleep(0.1); made.close(); os.wait()`;
+  const run = new Run(t, { config: { snoop_network: "bpf", interval: 0.1 }, command: python(near, script) });
+  const { stdout } = await run.quietly();
+  await listening.finished;
+  const [maker = 0, child = 0] = stdout.trim().split(" ").map(Number);
+  const table = run.table("network.csv");
+  for (const column of ["RX_KB", "TX_KB"] as const) assert.equal(table.sum(column, table.of(maker)), 0, column);
+  const sent = Math.round(table.sum("TX_KB", table.of(child)) * 1024);
+  assert.ok(sent >= 74 + 66 + 66 - 1 && sent <= near.since(before).tx, `${sent} B: SYN, ACK and FIN`);
+});
+
 test("owner: an entry goes away with its socket", async (t) => {
   // Kept entries, of some 300 bytes each, would be 40 MB in three maps.
   const unreclaimable = (): number => Number(/^SUnreclaim:\s+(\d+) kB$/m.exec(readFileSync("/proc/meminfo", "utf8"))?.[1]);

@@ -1,5 +1,6 @@
 /**
  * The README's commands, run as they stand there.
+ * Runs beside others.
  */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";

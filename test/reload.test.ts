@@ -1,6 +1,7 @@
 // The configuration edited while the run goes on. Owns: that an edit takes effect at a tick, that counts
 // survive it, that a bad one is reported once and changes nothing. Does not own: what is a valid
 // configuration at the start (failures.test.ts), what is loaded into the kernel when (bpf_steps.test.ts).
+// Runs beside others.
 import assert from "node:assert/strict";
 import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";

@@ -3,6 +3,7 @@
 // Owns the two scripts. Does not own what is built: the clones here have the real BPF programs and launcher, but a binding
 // and a main program of a few lines, and package managers that only write down what they were asked. The witnesses are the
 // files (inode and time), strace for what was executed, readelf for what was compiled, and the real sudo.
+// Runs beside others.
 import assert from "node:assert/strict";
 import {
   appendFileSync,

@@ -1,6 +1,7 @@
 // The tests' own tools, before anything is judged with them. Owns: that the strict CSV reader refuses what it
 // must, that strace's output is read right, that the bounds of the CPU witness are bounds. No root and no
 // treesnoop needed.
+// Runs beside others.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";

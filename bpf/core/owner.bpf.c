@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: when a socket gets an owner. At creation; with each send and receive (which covers
- * accepted, inherited and passed sockets, by whatever call they are used); at close; and, for
- * sockets older than the run, by one walk over the open files. Always in the context of the process
- * itself.
+ * Owns: when a socket gets an owner. At creation; when it is connected; with each send and receive
+ * (which covers accepted, inherited and passed sockets, by whatever call they are used); at close;
+ * and, for sockets older than the run, by one walk over the open files. Always in the context of
+ * the process itself.
  */
 #include "owner.h"
 
@@ -43,6 +43,24 @@ int owner_release(struct bpf_sock *sk) {
     owner->process = thread->process;
   return 1;
 }
+
+/* A handshake is sent before connect() returns, and nothing may follow it. */
+static __always_inline int owner_connect(struct bpf_sock_addr *ctx) {
+  struct thread *thread = current_thread();
+  struct bpf_sock *sk = ctx->sk;
+  struct socket_owner *owner;
+
+  if (!sk) return 1;
+  owner = bpf_sk_storage_get(&socket_owners, sk, NULL, thread ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+  if (owner || thread) owner_give(owner, bpf_get_socket_cookie(ctx), thread ? thread->process : 0);
+  return 1;
+}
+
+SEC("cgroup/connect4")
+int owner_connect4(struct bpf_sock_addr *ctx) { return owner_connect(ctx); }
+
+SEC("cgroup/connect6")
+int owner_connect6(struct bpf_sock_addr *ctx) { return owner_connect(ctx); }
 
 /* A process outside the tree that uses the socket takes it out of the account as well. */
 static __always_inline int owner_touch(struct sock *sk) {

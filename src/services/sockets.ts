@@ -4,7 +4,7 @@
  */
 import { attachAll, type Column, type Context, host, type Need } from "../core/module.js";
 
-const held = ["owner_create", "owner_release"];
+const held = ["owner_create", "owner_connect4", "owner_connect6", "owner_release"];
 const used = ["owner_send", "owner_receive"];
 
 /** What {@link holdSockets} needs. */
@@ -14,6 +14,7 @@ export const ownerParts = { programs: [...holderParts.programs, ...used], maps: 
 
 export const holderNeeds = (): Need[] => [
   host.cgroup2Mounted(),
+  host.programType("cgroup_sock_addr", "cgroup/connect4"),
   host.mapType("sk_storage", "socket storage"),
 ];
 
