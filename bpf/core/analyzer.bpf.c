@@ -3,6 +3,8 @@
  * Owns: the end of the way of packets somebody asks for over HTTP, and what is lost of them. What
  * lies before is core/packets.bpf.c's.
  */
+#include <asm/errno.h>
+
 #include "analyzer.h"
 #include "connection.h"
 
@@ -45,30 +47,58 @@ static __always_inline void analyzer_drop(__u32 queries, __u32 segments) {
     if (queries >> i & 1) analyzer_drop_one(i, segments);
 }
 
-/* What TCP sent was lost somewhere, as it sees it. Counted are segments, as in its own RetransSegs.
- */
-SEC("tp_btf/tcp_retransmit_skb")
-int BPF_PROG(analyzer_retransmit, struct sock *sk, struct sk_buff *skb) {
-  struct tcp_skb_cb *cb = (void *)skb + bpf_core_field_offset(struct sk_buff, cb);
+/* What TCP sent was lost somewhere, as it sees it. `sk`: the connection's; `owner`: whose it is. */
+static __always_inline void analyzer_again(struct sock *sk, const struct socket_owner *owner,
+                                           __u32 segments) {
   struct analyzer_ends ends = {.protocol = IPPROTO_TCP};
-  struct socket_owner *owner;
   struct connection connection;
 
-  /* Told of since 6.17: one that is still in this host's queues is not sent again. */
-  if (bpf_core_field_exists(((struct trace_event_raw_tcp_retransmit_skb *)0)->err) &&
-      (int)ctx[2] < 0)
-    return 0;
-  if (!analyzer_active || !owner_is_full(sk)) return 0;
-  owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
-  if (!host_mode && !owner_process(owner)) return 0;
+  if (!host_mode && !owner_process(owner)) return;
   connection_of(&connection, sk);
   __builtin_memcpy(ends.saddr, connection.saddr6, sizeof(ends.saddr));
   __builtin_memcpy(ends.daddr, connection.daddr6, sizeof(ends.daddr));
   ends.sport = connection.sport;
   ends.dport = connection.dport;
   ends.ip = connection.ip;
-  analyzer_drop(analyzer_match(&ends, false), BPF_CORE_READ(cb, tcp_gso_segs));
+  analyzer_drop(analyzer_match(&ends, false), segments);
+}
+
+/*
+ * Told of since 6.17 also where nothing was sent again: these are what __tcp_retransmit_skb fails
+ * with before it counts. With any other error it has counted, as RetransSegs has.
+ */
+static __always_inline bool analyzer_not_sent(int error) {
+  return error == -EBUSY || error == -EAGAIN || error == -EINVAL || error == -ENOMEM ||
+         error == -EHOSTUNREACH;
+}
+
+/* Counted are segments, as in TCP's own RetransSegs. */
+SEC("tp_btf/tcp_retransmit_skb")
+int BPF_PROG(analyzer_retransmit, struct sock *sk, struct sk_buff *skb) {
+  struct tcp_skb_cb *cb = (void *)skb + bpf_core_field_offset(struct sk_buff, cb);
+
+  if (bpf_core_field_exists(((struct trace_event_raw_tcp_retransmit_skb *)0)->err) &&
+      analyzer_not_sent(ctx[2]))
+    return 0;
+  if (!analyzer_active || !owner_is_full(sk)) return 0;
+  analyzer_again(sk, bpf_sk_storage_get(&socket_owners, sk, NULL, 0),
+                 BPF_CORE_READ(cb, tcp_gso_segs));
   return 0;
+}
+
+/* The answer to a SYN: its socket is half a one yet, of which there is just what is asked here. */
+SEC("tp_btf/tcp_retransmit_synack")
+int BPF_PROG(analyzer_retransmit_synack, struct sock *listener, struct sock *request) {
+  if (!analyzer_active) return 0;
+  analyzer_again(request, bpf_sk_storage_get(&socket_owners, listener, NULL, 0), 1);
+  return 0;
+}
+
+/* Whether the drop counts: whose a packet is, is not known at every layer. */
+static __always_inline bool analyzer_ours(const struct packet *packet, struct sock *sk) {
+  if (host_mode) return true;
+  if (!packet->sk) return packet->ns[PACKET_TRANSPORT]; /* received: it has come to its socket */
+  return sk && owner_is_full(sk) && owner_process(bpf_sk_storage_get(&socket_owners, sk, NULL, 0));
 }
 
 /* Dropped on its way here. What TCP sent and was dropped on this host is told by its
@@ -80,9 +110,11 @@ int BPF_PROG(analyzer_dropped, struct sk_buff *skb, void *location, __u32 reason
 
   if (!packet || !packet->queries) return 0;
   if (reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_NOT_SPECIFIED)) return 0;
+  /* The address may be by now that of something that begins no way here. */
+  if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6)) return 0;
   if (packet->sk && (!sk || packet->sk != as_number(sk) || sk->sk_protocol == IPPROTO_TCP))
     return 0;
-  if (host_mode || packet->ns[PACKET_TRANSPORT]) analyzer_drop(packet->queries, 1);
+  if (analyzer_ours(packet, sk)) analyzer_drop(packet->queries, 1);
   packet->queries = 0;
   return 0;
 }

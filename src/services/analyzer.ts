@@ -8,7 +8,7 @@ import { receivedNeeds, receivedParts, sentNeeds, sentParts, stampReceived, stam
 import { holderNeeds, holderParts, holdSockets } from "./sockets.js";
 
 /** Where packets end their way first: one under way while these are attached is not counted in half. */
-const programs = ["analyzer_transport_in", "analyzer_link_out", "analyzer_retransmit", "analyzer_dropped"];
+const programs = ["analyzer_transport_in", "analyzer_link_out", "analyzer_retransmit", "analyzer_retransmit_synack", "analyzer_dropped"];
 
 const parts: BpfParts = {
   programs: [...holderParts.programs, ...receivedParts.programs, ...sentParts.programs, ...programs],
@@ -20,6 +20,7 @@ export const analyzerNeeds = (): Need[] => [
   ...receivedNeeds(),
   ...sentNeeds(),
   host.tracepoint("tcp_retransmit_skb"),
+  host.tracepoint("tcp_retransmit_synack"),
   host.tracepoint("kfree_skb"),
 ];
 

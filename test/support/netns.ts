@@ -50,15 +50,18 @@ export class Space {
   }
 }
 
-/** One with an address of each family: 10.77.NETWORK.NUMBER and fd77:NETWORK::NUMBER. */
+/** Of this process's hosts: who watches the whole machine is not to mistake those of another test for them. */
+const site = 1 + (process.pid % 250);
+
+/** One with an address of each family: 10.SITE.NETWORK.NUMBER and fd77:SITE:NETWORK::NUMBER. */
 export class Host extends Space {
   readonly ipv4: string;
   readonly ipv6: string;
 
   constructor(namespace: string, number: number, network = 0) {
     super(namespace);
-    this.ipv4 = `10.77.${network}.${number}`;
-    this.ipv6 = network === 0 ? `fd77::${number}` : `fd77:${network}::${number}`;
+    this.ipv4 = `10.${site}.${network}.${number}`;
+    this.ipv6 = network === 0 ? `fd77:${site}::${number}` : `fd77:${site}:${network}::${number}`;
   }
 }
 
