@@ -208,7 +208,7 @@ void ManySources() {
   Writing writing(pipe.file);
   constexpr uint32_t kSources = 70000;
   Call(&writing.writer, [&writing](CsvWriter&) {
-    writing.producer.Write(20000);
+    writing.producer.Write(40000);  // more than there is room for
     for (uint32_t id = 1000; id < 1000 + kSources; id++) {
       writing.producer.source = SourceOf(id);
       writing.producer.Write(2);
