@@ -62,14 +62,25 @@ int owner_connect4(struct bpf_sock_addr *ctx) { return owner_connect(ctx); }
 SEC("cgroup/connect6")
 int owner_connect6(struct bpf_sock_addr *ctx) { return owner_connect(ctx); }
 
-/* A process outside the tree that uses the socket takes it out of the account as well. */
+/*
+ * A process outside the tree that uses the socket takes it out of the account as well. Mostly
+ * nothing has changed since the last call; then nothing is written, and no helper asked for the
+ * cookie.
+ */
 static __always_inline int owner_touch(struct sock *sk) {
   struct thread *thread = current_thread();
+  __u32 process = thread ? thread->process : 0;
   struct socket_owner *owner;
 
   if (!owner_is_inet(sk)) return 0;
   owner = bpf_sk_storage_get(&socket_owners, sk, NULL, thread ? BPF_SK_STORAGE_GET_F_CREATE : 0);
-  if (owner) owner_give(owner, bpf_get_socket_cookie(sk), thread ? thread->process : 0);
+  if (!owner) {
+    if (thread) __sync_fetch_and_add(&owner_lost, 1);
+    return 0;
+  }
+  if (owner->process != process || (!process && !owner->outside) ||
+      owner->cookie != (__u64)sk->__sk_common.skc_cookie.counter)
+    owner_give(owner, bpf_get_socket_cookie(sk), process);
   return 0;
 }
 

@@ -11,6 +11,7 @@
 struct tcp_bytes_socket {
   __u32 id; /* of its connection; 0: not wanted */
   __u32 generation;
+  __u32 user; /* who used it last: mostly who uses it next, and then there is nothing to do */
 };
 
 struct {
@@ -59,6 +60,7 @@ static __always_inline void tcp_bytes_meet(struct tcp_sock *sk, __u64 cookie, __
   if (before) before->closed = 1;
   socket->generation = tcp_bytes_generation;
   socket->id = 0;
+  socket->user = process;
   connection_of(&own.ends, (struct sock *)sk);
   if (tcp_bytes_ip && own.ends.ip != tcp_bytes_ip) return;
   __builtin_memcpy(own.seen, seen, sizeof(own.seen));

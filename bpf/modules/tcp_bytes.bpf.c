@@ -73,11 +73,14 @@ static __always_inline int tcp_bytes_touch(struct sock *sk, bool sent, int lengt
   struct thread *thread = current_thread();
   __u32 process = thread ? thread->process : TCP_BYTES_NOBODY;
   struct tcp_bytes_socket *socket = tcp_bytes_met(sk);
-  struct tcp_bytes_connection *own = tcp_bytes_of(socket);
+  struct tcp_bytes_connection *own;
   struct tcp_sock *tcp;
   __s64 moved = length;
 
-  if (socket ? !own || own->process == process : !thread) return 0;
+  if (socket ? socket->user == process : !thread) return 0;
+  if (socket) socket->user = process;
+  own = tcp_bytes_of(socket);
+  if (socket && (!own || own->process == process)) return 0;
   tcp = bpf_skc_to_tcp_sock(sk);
   if (!tcp) return 0;
   __u64 now[] = TCP_BYTES_NOW(tcp);
