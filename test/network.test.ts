@@ -325,7 +325,7 @@ test("network: TCP over loopback, both ends in the tree", async (t) => {
 
 test("network: processes that are born while the tables are read keep their first bytes", async (t) => {
   // Each child sends one datagram and is gone; ticks come so often that many of them are born in the middle of one.
-  const children = 1000;
+  const children = 300;
   const script = `
 import os, socket
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(("127.0.0.1", 0))
