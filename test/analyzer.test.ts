@@ -2,10 +2,11 @@
 // kernel's own count of retransmissions. Owns: the counts, latencies, drops, processes and the form of the thirteen lines. Does not own: the server
 // (http*.test.ts).
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, test, type TestContext } from "node:test";
 import { WebSocket } from "ws";
-import { type Client, clientOf } from "./support/http.js";
+import { Client, clientOf, freePort } from "./support/http.js";
 import { answers, configureWebServer, type Host, serveWeb, sparseFile, twoHosts } from "./support/netns.js";
 import { scratch } from "./support/paths.js";
 import { Command, execute, Run } from "./support/run.js";
@@ -372,12 +373,35 @@ describe("NumLatencyFrequency", () => {
     await run.quietly();
   });
 
+  test("who is gone asks for nothing more: before the run has begun, or behind other requests of a connection", async (t) => {
+    const port = await freePort();
+    const run = new Run(t, { config: { http: { port } }, options: ["--host"], deadline: 100 });
+    const early = new Client(`http://127.0.0.1:${port}/`);
+    const questions = (first: number): string =>
+      Array.from({ length: 16 }, (_, index) => `GET ${url}?dport=${first + index} HTTP/1.1\r\nHost: localhost:${port}\r\n\r\n`).join("");
+    await until("the server to listen", async () => {
+      const socket = early.connect();
+      const connected = await once(socket, "connect").then(() => true, () => false);
+      if (connected) socket.end(questions(1));
+      return connected;
+    });
+    const client = await clientOf(run);
+    const socket = client.connect();
+    socket.write(questions(101));
+    await once(socket, "data");
+    socket.destroy();
+    await until("no connection", () => client.ask("/api/run").then(({ status }) => status === 200));
+    const all = await Promise.all(Array.from({ length: 32 }, (_, index) => Asked.open(t, client, { dport: 20000 + index })));
+    for (const each of all) each.close();
+    await over(run);
+  });
+
   test("once, as events and as messages; many at once; what cannot be asked", async (t) => {
     const { run, client } = await watchedHost(t);
     const query = `${url}?ipv4=true&ipv6=false&sip=127.0.0.1&dip=127.0.0.1&sport=0&dport=1&protocol=tcp`;
-    const once = await client.ask(`${query}&once`);
-    assert.equal(once.status, 200);
-    assert.deepEqual(once.text.trimEnd().split("\n").map(innerOf).map(nameOf), orderOfLines);
+    const first = await client.ask(`${query}&once`);
+    assert.equal(first.status, 200);
+    assert.deepEqual(first.text.trimEnd().split("\n").map(innerOf).map(nameOf), orderOfLines);
     const posted = await client.ask(`${url}?once`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ type: "NumLatencyFrequency", params: { ipv4: true, ipv6: true, sip: "0.0.0.0", dip: "::", sport: 0, dport: 0, protocol: "udp" } }) });
     assert.deepEqual([posted.status, posted.text.trimEnd().split("\n").length], [200, 26]);
     const events = await client.ask(`${query}&once`, { headers: { accept: "text/event-stream" } });

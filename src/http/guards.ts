@@ -53,6 +53,7 @@ export class Clients {
       if (this.#open.size >= limits.clients) this.#tooMany.add(socket);
       this.#open.set(socket, { unanswered: 0 });
       socket.once("close", () => this.#open.delete(socket));
+      socket.setMaxListeners(2 * limits.unanswered); // each answer may wait for its end
       socket.setKeepAlive(true, 30_000); // a peer that is gone without a word must not stay counted
     });
     return server;

@@ -75,7 +75,7 @@ function addRoute(app: FastifyInstance, route: Route, handler: () => Promise<Han
       request.fetched();
       const headers = reply.getHeaders() as OutgoingHttpHeaders;
       reply.hijack();
-      streams.toResponse(answer, reply.raw, headers, isStreaming(request));
+      streams.toResponse(answer, reply.raw, request.raw.socket, headers, isStreaming(request));
       return reply;
     },
   };

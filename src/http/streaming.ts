@@ -77,14 +77,20 @@ export class Streams {
     this.#onDrop = onDrop;
   }
 
-  /** As plain lines, or as Server-Sent Events. */
-  toResponse({ type, lines }: Stream, response: ServerResponse, headers: OutgoingHttpHeaders, events: boolean): void {
+  /** As plain lines, or as Server-Sent Events. `socket`: a response that waits for its turn on it has none yet. */
+  toResponse({ type, lines }: Stream, response: ServerResponse, socket: Socket, headers: OutgoingHttpHeaders, events: boolean): void {
+    if (response.destroyed || socket.destroyed) return; // gone before the run had begun
     const contentType = events ? "text/event-stream; charset=utf-8" : type;
     response.writeHead(200, { ...headers, "content-type": contentType });
     response.flushHeaders();
-    response.socket?.setTimeout(0); // between two lines may be any time
+    socket.setTimeout(0); // between two lines may be any time
     const stop = this.#run(lines, responseCarrier(response, events ? asEvents : asLines));
-    response.once("close", stop);
+    // Node tells only the response whose turn it is that the connection is closed.
+    socket.once("close", stop);
+    response.once("close", () => {
+      socket.off("close", stop);
+      stop();
+    });
   }
 
   toWebSocket({ lines }: Stream, client: WebSocket, raw: Socket): void {

@@ -1,8 +1,9 @@
 // A client of treesnoop's HTTP server that says exactly what it is told to, and how large the server is. Owns: finding
 // the server of a run, one request on a connection of its own, raw bytes. Does not own: what a test expects.
 import { readFileSync } from "node:fs";
+import { once } from "node:events";
 import { request, type IncomingHttpHeaders } from "node:http";
-import { connect, type Socket } from "node:net";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import type { Run } from "./run.js";
 import { until } from "./wait.js";
 
@@ -79,6 +80,16 @@ export async function clientOf(run: Run): Promise<Client> {
     }
   });
   return new Client(url);
+}
+
+/** A port nobody listens on, for who has to know it before the run does. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
 }
 
 /** What the process has resident, in MiB. */
