@@ -39,7 +39,7 @@ export interface LineSink {
   end(): void;
 }
 
-/** Begins to send lines; the function it returns ends it, and is called once. */
+/** Begins to send lines; the function it returns ends it, and is called once. Where the client has gone it is never begun. */
 export type LineSource = (sink: LineSink) => () => void;
 
 export interface Content {

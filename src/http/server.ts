@@ -74,9 +74,8 @@ function addRoute(app: FastifyInstance, route: Route, handler: () => Promise<Han
       if (!("lines" in answer)) return reply.type(answer.type).send(answer.content);
       request.fetched();
       const headers = reply.getHeaders() as OutgoingHttpHeaders;
-      reply.hijack();
       streams.toResponse(answer, reply.raw, request.raw.socket, headers, isStreaming(request));
-      return reply;
+      return reply.hijack();
     },
   };
   app.route({

@@ -34,16 +34,20 @@ const asLines = shared((lines) => [Buffer.from(lines.map((line) => `${line}\n`).
 const asEvents = shared((lines) => [Buffer.from(lines.map((line) => `data: ${line.replaceAll("\n", "\ndata: ")}\n\n`).join(""))]);
 const asMessages = shared((lines) => lines.map((line) => Buffer.from(line)));
 
-/** The response's head is written; its body is the lines. */
-function responseCarrier(response: ServerResponse, encode: (lines: Lines) => readonly Buffer[]): Carrier {
+/** The response's body is the lines; its head is written by `begin`, with the first of them at the latest. */
+function responseCarrier(response: ServerResponse, begin: () => void, encode: (lines: Lines) => readonly Buffer[]): Carrier {
   return {
     get waiting() {
       return response.writableLength;
     },
     send: (lines) => {
+      begin();
       for (const buffer of encode(lines)) response.write(buffer);
     },
-    end: () => response.end(),
+    end: () => {
+      begin();
+      response.end();
+    },
     drop: () => response.destroy(),
   };
 }
@@ -77,14 +81,19 @@ export class Streams {
     this.#onDrop = onDrop;
   }
 
-  /** As plain lines, or as Server-Sent Events. `socket`: a response that waits for its turn on it has none yet. */
+  /**
+   * As plain lines, or as Server-Sent Events. `socket`: a response that waits for its turn on it has none yet. What the
+   * source throws, it throws before the head is sent: there can be a status for it.
+   */
   toResponse({ type, lines }: Stream, response: ServerResponse, socket: Socket, headers: OutgoingHttpHeaders, events: boolean): void {
     if (response.destroyed || socket.destroyed) return; // gone before the run had begun
     const contentType = events ? "text/event-stream; charset=utf-8" : type;
-    response.writeHead(200, { ...headers, "content-type": contentType });
-    response.flushHeaders();
+    const begin = (): void => {
+      if (!response.headersSent) response.writeHead(200, { ...headers, "content-type": contentType }).flushHeaders();
+    };
+    const stop = this.#run(lines, responseCarrier(response, begin, events ? asEvents : asLines));
+    begin();
     socket.setTimeout(0); // between two lines may be any time
-    const stop = this.#run(lines, responseCarrier(response, events ? asEvents : asLines));
     // Node tells only the response whose turn it is that the connection is closed.
     socket.once("close", stop);
     response.once("close", () => {
@@ -133,7 +142,13 @@ export class Streams {
       this.#onDrop();
     };
     this.#ends.add(end);
-    const stopSource = source({ send, end });
+    let stopSource: () => void;
+    try {
+      stopSource = source({ send, end });
+    } catch (error) {
+      stop();
+      throw error;
+    }
     if (over.signal.aborted) stopSource();
     else over.signal.addEventListener("abort", stopSource, { once: true });
     return stop;
