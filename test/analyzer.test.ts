@@ -2,6 +2,7 @@
 // kernel's own count of retransmissions. Owns: the counts, latencies, drops, processes and the form of the thirteen lines. Does not own: the server
 // (http*.test.ts).
 import assert from "node:assert/strict";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, test, type TestContext } from "node:test";
@@ -10,7 +11,7 @@ import { Client, clientOf, freePort } from "./support/http.js";
 import { answers, configureWebServer, type Host, serveWeb, sparseFile, twoHosts } from "./support/netns.js";
 import { scratch } from "./support/paths.js";
 import { Command, execute, Run } from "./support/run.js";
-import { until } from "./support/wait.js";
+import { delay, until } from "./support/wait.js";
 
 const url = "/api/NumLatencyFrequency";
 const http = { port: 0 };
@@ -396,6 +397,34 @@ describe("NumLatencyFrequency", () => {
     await over(run);
   });
 
+  test("who asks the same later is told of what comes from then on, a second from then", async (t) => {
+    const { run, client } = await watchedHost(t);
+    const reader = createSocket("udp4");
+    const sender = createSocket("udp4");
+    t.after(() => {
+      for (const socket of [reader, sender]) socket.close();
+    });
+    reader.bind(0, "127.0.0.1");
+    await once(reader, "listening");
+    const { port } = reader.address();
+    const send = async (count: number): Promise<void> => {
+      for (let i = 0; i < count; i++) await new Promise((resolve) => { sender.send("x", port, "127.0.0.1", resolve); });
+    };
+    const params = { ipv4: true, dip: "127.0.0.1", dport: port, protocol: "udp" };
+    const first = await Asked.open(t, client, params);
+    await send(5);
+    await delay(400);
+    const from = Date.now();
+    const second = await Asked.open(t, client, params);
+    await send(3);
+    await second.settled();
+    assert.deepEqual([first.num("network send"), second.num("network send")], [8, 3]);
+    assert.ok((second.windows[0]?.at ?? 0) - from > 990);
+    const { num = 0, "pps(s)": rate = 0 } = (second.lines("network send") as Layer[])[0] ?? {};
+    assert.ok(num / rate > 0.99, `a window of ${num / rate} s`);
+    await over(run);
+  });
+
   test("once, as events and as messages; many at once; what cannot be asked", async (t) => {
     const { run, client } = await watchedHost(t);
     const query = `${url}?ipv4=true&ipv6=false&sip=127.0.0.1&dip=127.0.0.1&sport=0&dport=1&protocol=tcp`;
@@ -417,6 +446,15 @@ describe("NumLatencyFrequency", () => {
     const many = await Promise.all(Array.from({ length: 31 }, (_, index) => Asked.open(t, client, { ipv4: true, dip: "127.0.0.1", dport: 20000 + index })));
     assert.equal((await client.ask(`${url}?dport=2&once`)).status, 503);
     await Promise.all(many.map((each) => each.settled()));
+    many.pop()?.close();
+    // Two in one packet, and one place.
+    await until("one place", async () => {
+      const ask = (port: number, more = ""): string => `GET ${url}?dport=${port}&once HTTP/1.1\r\nHost: localhost:${client.port}\r\n${more}\r\n`;
+      const heard = await client.raw(ask(3) + ask(4, "Connection: close\r\n"));
+      const statuses = [...heard.matchAll(/^HTTP\/1\.1 (\d+)/gm)].map(([, status]) => status).join();
+      assert.ok(["503,503", "200,503"].includes(statuses), statuses);
+      return statuses === "200,503";
+    });
     for (const each of many) each.close();
     socket.close();
     await until("room", async () => (await client.ask(`${url}?dport=2&once`)).status === 200);

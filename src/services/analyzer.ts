@@ -87,11 +87,10 @@ interface Ends {
 
 type Listener = (window: Window) => void;
 
-/** Everybody who asks the same shares a question. */
+/** What the kernel counts, for everybody who asks the same; each reckons with differences of their own. */
 interface Question {
   readonly place: number;
-  readonly listeners: Set<Listener>;
-  readonly timer: NodeJS.Timeout;
+  users: number;
 }
 
 function words(address: Uint8Array): number[] {
@@ -184,48 +183,64 @@ export class Analyzer {
   }
 
   /**
-   * Makes ready for these questions, which are to follow at once.
+   * Takes places for these questions, to be asked at once. Who never asks them, since the client is gone by then, does
+   * not keep them longer than what is attached; the function it returns gives them back earlier.
    * @throws Busy when 32 others are asked already
    */
-  prepare(connections: readonly Connection[]): void {
+  prepare(connections: readonly Connection[]): () => void {
     const keys = new Set([...this.#questions.keys(), ...connections.map(keyOf)]);
     if (keys.size > places) throw new Busy();
-    this.#attach();
-    this.#linger();
+    const taken = connections.map((connection) => this.#take(connection).giveBack);
+    const release = (): void => {
+      clearTimeout(late);
+      for (const giveBack of taken.splice(0)) giveBack();
+    };
+    const late = setTimeout(release, lingerMs).unref();
+    return release;
   }
 
   /**
    * Tells of each window of one second from now on, until the function it returns is called.
-   * @throws Busy
+   * @throws Busy when its place was not taken before and there is none
    */
   ask(connection: Connection, listener: Listener): () => void {
-    const key = keyOf(connection);
-    const question = this.#questions.get(key) ?? this.#begin(key, connection);
-    question.listeners.add(listener);
+    const { context, place, giveBack } = this.#take(connection);
+    const window = windows(context, place);
+    const timer = setInterval(() => {
+      listener(window());
+    }, windowMs);
+    let over = false;
     return () => {
-      if (!question.listeners.delete(listener) || question.listeners.size > 0) return;
-      clearInterval(question.timer);
-      this.#questions.delete(key);
-      if (this.#attached) activate(this.#attached.context, question.place, false);
-      this.#linger();
+      if (over) return;
+      over = true;
+      clearInterval(timer);
+      giveBack();
     };
   }
 
-  #begin(key: string, connection: Connection): Question {
+  #take(connection: Connection): { context: Context; place: number; giveBack: () => void } {
+    const context = this.#attach();
+    const key = keyOf(connection);
+    const question = this.#questions.get(key) ?? this.#begin(context, key, connection);
+    const { place } = question;
+    question.users++;
+    const giveBack = (): void => {
+      if (--question.users > 0) return;
+      this.#questions.delete(key);
+      if (this.#attached) activate(context, place, false);
+      this.#linger();
+    };
+    return { context, place, giveBack };
+  }
+
+  #begin(context: Context, key: string, connection: Connection): Question {
     const taken = new Set([...this.#questions.values()].map(({ place }) => place));
     const place = Array.from({ length: places }, (_, index) => index).find((index) => !taken.has(index));
     if (place === undefined) throw new Busy();
-    const context = this.#attach();
     const queries = context.object.variable<Ends[]>("analyzer_queries");
     queries.set(queries.get().map((query, index) => (index === place ? endsOf(connection) : query)));
-    const listeners = new Set<Listener>();
-    const window = windows(context, place);
     activate(context, place, true);
-    const timer = setInterval(() => {
-      const seen = window();
-      for (const listener of [...listeners]) listener(seen);
-    }, windowMs);
-    const question = { place, listeners, timer };
+    const question = { place, users: 0 };
     this.#questions.set(key, question);
     return question;
   }

@@ -91,27 +91,38 @@ function questionsOf(params: Params): Question[] {
   return [...(ipv4 ? [questionOf(params, 4)] : []), ...(ipv6 ? [questionOf(params, 6)] : [])];
 }
 
+/** The places are taken here, where there is still a status to say that there are none. */
 function answers(analyzer: Analyzer, questions: readonly Question[], justOnce: boolean): LineSource {
+  const release = placesFor(analyzer, questions);
   return (sink) => {
     let open = questions.length;
-    const ends = questions.map(({ named, connection }) => {
-      const end = analyzer.ask(connection, (window) => {
-        sink.send(linesOf(named, window));
-        if (!justOnce) return;
-        end();
-        if (--open === 0) sink.end();
-      });
-      return end;
-    });
-    return () => {
+    const ends: (() => void)[] = [];
+    const endAll = (): void => {
       for (const end of ends) end();
     };
+    try {
+      for (const { named, connection } of questions) {
+        const end = analyzer.ask(connection, (window) => {
+          sink.send(linesOf(named, window));
+          if (!justOnce) return;
+          end();
+          if (--open === 0) sink.end();
+        });
+        ends.push(end);
+      }
+    } catch (error) {
+      endAll();
+      throw error;
+    } finally {
+      release();
+    }
+    return endAll;
   };
 }
 
-function ready(analyzer: Analyzer, questions: readonly Question[]): void {
+function placesFor(analyzer: Analyzer, questions: readonly Question[]): () => void {
   try {
-    analyzer.prepare(questions.map(({ connection }) => connection));
+    return analyzer.prepare(questions.map(({ connection }) => connection));
   } catch (error) {
     if (!(error instanceof Busy)) throw error;
     throw new Refusal(503, "32 connections are asked for already: end one of these requests.");
@@ -133,7 +144,6 @@ export default {
     return ({ query, body }) => {
       const { once: justOnce = false, ...asked } = query as Params & { once?: boolean };
       const questions = questionsOf((body as { params: Params } | undefined)?.params ?? asked);
-      ready(analyzer, questions);
       return { type: "application/x-ndjson; charset=utf-8", lines: answers(analyzer, questions, justOnce) };
     };
   },
