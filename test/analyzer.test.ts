@@ -374,6 +374,34 @@ describe("NumLatencyFrequency", () => {
     await run.quietly();
   });
 
+  test("processes that end within a window, and a tick forgets, each have their own pid and name", async (t) => {
+    const { near, far } = await twoHosts(t);
+    const web = configureWebServer(scratch(t), 0);
+    sparseFile(`${web.folder}/page`, 1000);
+    await serveWeb(t, far, web);
+    const { run, client } = await watchedHost(t, { interval: 0.1 });
+    const each = async (protocol: string, dport: number, name: string, ...command: readonly string[]): Promise<void> => {
+      const asked = await Asked.open(t, client, { ipv4: true, dip: far.ipv4, dport, protocol });
+      for (const round of [1, 2]) {
+        const from = asked.windows.length;
+        const short = new Command(t, near.inside(...command));
+        assert.equal((await short.finished).code, 0, short.stderr);
+        await until("two windows", () => asked.windows.length >= from + 2);
+        const lines = asked.windows.slice(from).flatMap((window) => window.lines.filter(({ pid }) => pid !== -1));
+        assert.ok(lines.length > 0);
+        for (const inner of lines) {
+          assert.equal(inner.pid, short.pid, `${name} ${round}: ${JSON.stringify(inner)}`);
+          if ("pid_name" in inner) assert.equal(inner.pid_name, name);
+        }
+      }
+    };
+    await Promise.all([
+      each("udp", 4097, "bash", "bash", "-c", `echo > /dev/udp/${far.ipv4}/4097`),
+      each("tcp", 80, "curl", "curl", "-sS", "-f", "-o", "/dev/null", `http://${far.ipv4}/page`),
+    ]);
+    await over(run);
+  });
+
   test("who is gone asks for nothing more: before the run has begun, or behind other requests of a connection", async (t) => {
     const port = await freePort();
     const run = new Run(t, { config: { http: { port } }, options: ["--host"], deadline: 100 });

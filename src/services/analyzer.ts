@@ -4,6 +4,7 @@
  * Owns not: how the answer looks (http/analyzer-lines.ts).
  */
 import { attachAll, type BpfParts, type Context, host, monotonicNs, type Need } from "../core/module.js";
+import { type Identity, type Names, namesOf } from "./names.js";
 import { receivedNeeds, receivedParts, sentNeeds, sentParts, stampReceived, stampSent } from "./packets.js";
 import { holderNeeds, holderParts, holdSockets } from "./sockets.js";
 
@@ -49,8 +50,8 @@ export interface Window {
   readonly send: Direction;
   readonly receive: Direction;
   readonly drops: number;
-  /** Whose it is; undefined as long as no process of the run was seen with it. */
-  readonly owner: { readonly pid: number; readonly comm: string } | undefined;
+  /** Whose it is; undefined: no process of the run was seen with it. */
+  readonly owner: Identity | undefined;
 }
 
 /** All places for questions are taken. */
@@ -91,6 +92,13 @@ type Listener = (window: Window) => void;
 interface Question {
   readonly place: number;
   users: number;
+}
+
+/** What there is while somebody asks. */
+interface Attached {
+  readonly context: Context;
+  readonly names: Names;
+  readonly detach: () => void;
 }
 
 function words(address: Uint8Array): number[] {
@@ -145,23 +153,26 @@ function since(now: Count | undefined, before: Count | undefined): Direction {
 }
 
 /** What was counted at this place since the last call; at first, since this one. */
-function windows(context: Context, place: number): () => Window {
+function windows(context: Context, names: Names, place: number): () => Window {
   const read = (): Total => sum(context.map<Total>("analyzer_totals").getPerCpu(place) ?? []);
-  const processes = context.map<{ pid: number; comm: string }>("processes");
   let before = read();
   let then = monotonicNs();
-  let owner: Window["owner"];
+  let owner: { readonly id: number; readonly identity: Identity } | undefined;
   return () => {
     const now = monotonicNs();
     const total = read();
-    // Of an owner that has ended meanwhile, the name by which it was known.
-    if (total.owner_ns !== before.owner_ns) owner = processes.get(total.owner) ?? owner;
+    if (total.owner_ns !== before.owner_ns) {
+      // TIME_WAIT answers without the socket: a packet of nobody's is no news of one that is still there.
+      const id = total.owner === 0 && owner && names.lives(owner.id) ? owner.id : total.owner;
+      const identity = names.find(id) ?? (id === owner?.id ? owner.identity : undefined);
+      owner = identity && { id, identity };
+    }
     const window = {
       elapsed: (now - then) / 1e9,
       send: since(total.directions[0], before.directions[0]),
       receive: since(total.directions[1], before.directions[1]),
       drops: total.drops - before.drops,
-      owner,
+      owner: owner?.identity,
     };
     [before, then] = [total, now];
     return window;
@@ -174,7 +185,7 @@ export type Lend = (parts: BpfParts) => { readonly context: Context; readonly re
 export class Analyzer {
   readonly #lend: Lend;
   readonly #questions = new Map<string, Question>();
-  #attached: { readonly context: Context; readonly detach: () => void } | undefined;
+  #attached: Attached | undefined;
   #lingering: NodeJS.Timeout | undefined;
 
   /** `lend` gives a context of the run, held while somebody asks. */
@@ -204,8 +215,8 @@ export class Analyzer {
    * @throws Busy when its place was not taken before and there is none
    */
   ask(connection: Connection, listener: Listener): () => void {
-    const { context, place, giveBack } = this.#take(connection);
-    const window = windows(context, place);
+    const { attached, place, giveBack } = this.#take(connection);
+    const window = windows(attached.context, attached.names, place);
     const timer = setInterval(() => {
       listener(window());
     }, windowMs);
@@ -218,8 +229,9 @@ export class Analyzer {
     };
   }
 
-  #take(connection: Connection): { context: Context; place: number; giveBack: () => void } {
-    const context = this.#attach();
+  #take(connection: Connection): { attached: Attached; place: number; giveBack: () => void } {
+    const attached = this.#attach();
+    const { context } = attached;
     const key = keyOf(connection);
     const question = this.#questions.get(key) ?? this.#begin(context, key, connection);
     const { place } = question;
@@ -230,7 +242,7 @@ export class Analyzer {
       if (this.#attached) activate(context, place, false);
       this.#linger();
     };
-    return { context, place, giveBack };
+    return { attached, place, giveBack };
   }
 
   #begin(context: Context, key: string, connection: Connection): Question {
@@ -245,26 +257,24 @@ export class Analyzer {
     return question;
   }
 
-  #attach(): Context {
-    if (this.#attached) return this.#attached.context;
+  #attach(): Attached {
+    if (this.#attached) return this.#attached;
     const { context, release } = this.#lend(parts);
     try {
       holdSockets(context);
       stampReceived(context, "asked");
       stampSent(context, "asked");
+      const names = namesOf(context);
       const detach = attachAll(context, programs);
-      this.#attached = {
-        context,
-        detach: () => {
-          detach();
-          release();
-        },
+      const detachAll = (): void => {
+        detach();
+        release();
       };
+      return (this.#attached = { context, names, detach: detachAll });
     } catch (error) {
       release();
       throw error;
     }
-    return context;
   }
 
   #linger(): void {
