@@ -254,9 +254,14 @@ describe("streaming", () => {
       some = now.length;
       return false;
     });
+    const socket = new WebSocket(`ws://127.0.0.1:${client.port}/api/tables/cpu`);
+    await once(socket, "message");
+    const closed = once(socket, "close") as Promise<[number, Buffer]>;
     await until("some rows", () => some > 0);
     writeFileSync(run.path("config.json"), JSON.stringify({ ...config, snoop_cpu: null, http: { port: 1 } }));
     await got;
+    const [code, reason] = await closed;
+    assert.deepEqual([code, String(reason)], [1000, "there is no more"]);
     await until("the table to go", async () => (await client.ask("/api/tables/cpu")).status === 404);
     assert.equal((await client.ask("/api/tables/syscall")).status, 200);
     run.endInput();

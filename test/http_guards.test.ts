@@ -48,7 +48,10 @@ test("Host and Origin: no page of somebody else's, whatever its name points to",
     [403, own, "Origin:"],
     [200, own, "Sec-Fetch-Site: same-origin"],
     [200, own, "Sec-Fetch-Site: none"],
-    [200, own, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"],
+    [200, own, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"],
+    [403, own, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe"],
+    [403, own, "Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: embed"],
+    [403, own, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"],
     [403, own, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"],
     [403, own, "Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: no-cors"],
   ] as const)
@@ -63,7 +66,7 @@ test("Host and Origin: no page of somebody else's, whatever its name points to",
   await run.quietly();
 });
 
-test("a WebSocket is refused by a status, as anything else", async (t) => {
+test("a WebSocket is refused by a status, as anything else; who offers another protocol is answered in this one", async (t) => {
   const run = new Run(t, { config: { ...config, http: { port: 0 } }, input: "open", command: ["cat"] });
   const client = await clientOf(run);
   const upgrade = { connection: "Upgrade", upgrade: "websocket", ...key };
@@ -76,6 +79,18 @@ test("a WebSocket is refused by a status, as anything else", async (t) => {
     ["/nothing", {}, 404],
   ] as const)
     assert.equal((await client.ask(path, { headers: { ...upgrade, ...headers } })).status, expected, path);
+  const json = '{"format":"csv"}';
+  for (const [expected, request, ...more] of [
+    [200, "GET /api/run"],
+    [404, "GET /nothing"],
+    [403, "GET /api/run", "Origin: http://attacker.example"],
+    [200, "POST /api/tables/cpu", "Content-Type: application/json", `Content-Length: ${json.length}`, "", json],
+  ] as const) {
+    // As curl --http2 says it.
+    const offer = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA"];
+    const heard = await client.raw([`${request} HTTP/1.1`, `Host: 127.0.0.1:${client.port}`, ...offer, ...more, ...(more.length > 2 ? [] : ["", ""])].join("\r\n"));
+    assert.match(heard, new RegExp(`^HTTP/1.1 ${expected} `), request);
+  }
   const socket = new WebSocket(`ws://localhost:${client.port}/api/tables/cpu`, { origin: `http://localhost:${client.port}` });
   assert.match(String((await once(socket, "message"))[0]), /^\{"Ticks":/);
   socket.terminate();

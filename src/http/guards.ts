@@ -50,6 +50,7 @@ export class Clients {
     server.timeout = 30_000; // without a byte either way
     server.maxConnections = 2 * limits.clients; // who comes then finds the connection closed
     server.on("connection", (socket) => {
+      if (this.#open.has(socket)) return; // read anew (upgrades.ts)
       if (this.#open.size >= limits.clients) this.#tooMany.add(socket);
       this.#open.set(socket, { unanswered: 0 });
       socket.once("close", () => this.#open.delete(socket));
@@ -76,14 +77,15 @@ export class Clients {
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
 
-/** Whether a page of another origin is behind it. A person who follows a link there is not. */
+/** Whether a page of another origin is behind it. A person who follows a link there is not; a frame of a page is. */
 function isForeign({ headers, socket }: IncomingMessage, host: string, port: number): boolean {
   const { origin } = headers;
   if (origin !== undefined) {
     return !origin.startsWith("http://") || !isOurs(origin.slice(7), host, port, socket.localAddress);
   }
   const site = headers["sec-fetch-site"] ?? "none";
-  return site !== "none" && site !== "same-origin" && headers["sec-fetch-mode"] !== "navigate";
+  if (site === "none" || site === "same-origin") return false;
+  return headers["sec-fetch-mode"] !== "navigate" || headers["sec-fetch-dest"] !== "document";
 }
 
 /** What a browser's EventSource and WebSocket can say of a token is in the URL only. */

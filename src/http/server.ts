@@ -16,6 +16,7 @@ import { type Answer, type Asked, type Handler, type House, Refusal, type Route 
 import { Clients, guard, isStreaming, limits } from "./guards.js";
 import { loadRoutes } from "./registry.js";
 import { Streams } from "./streaming.js";
+import { webSocketsOf } from "./upgrades.js";
 import { answerErrors, refusalSchema } from "./validation.js";
 
 /** At the end clients have so long to take what is on its way, ms. */
@@ -111,7 +112,7 @@ async function makeApp(settings: HttpSettings, clients: Clients): Promise<Fastif
     },
   });
   await app.register(websocket, {
-    options: { maxPayload: 1024, autoPong: false },
+    options: { maxPayload: 1024, autoPong: false, server: webSocketsOf(app.server) },
     errorHandler: (_error, client) => {
       client.terminate(); // gone without a farewell, or not speaking the protocol: nobody's news
     },

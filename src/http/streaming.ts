@@ -16,7 +16,8 @@ interface Carrier {
   /** Bytes that wait for it. */
   readonly waiting: number;
   send(lines: Lines): void;
-  end(): void;
+  /** `byRun`: the run is over; else the source has no more, or was asked for no more. */
+  end(byRun: boolean): void;
   drop(): void;
 }
 
@@ -63,8 +64,9 @@ function webSocketCarrier(client: WebSocket, raw: Socket): Carrier {
       for (const buffer of asMessages(lines)) client.send(buffer, { binary: false });
       raw.uncork();
     },
-    end: () => {
-      client.close(1001, "treesnoop has ended");
+    end: (byRun) => {
+      if (byRun) client.close(1001, "treesnoop has ended");
+      else client.close(1000, "there is no more");
     },
     drop: () => {
       client.terminate();
@@ -73,7 +75,7 @@ function webSocketCarrier(client: WebSocket, raw: Socket): Carrier {
 }
 
 export class Streams {
-  readonly #ends = new Set<() => void>();
+  readonly #ends = new Set<(byRun: boolean) => void>();
   readonly #onDrop: () => void;
 
   /** `onDrop`: a client did not keep up. */
@@ -116,7 +118,7 @@ export class Streams {
 
   /** Ends them all: each client gets what waits for it, and is told that this was all. */
   endAll(): void {
-    for (const end of [...this.#ends]) end();
+    for (const end of [...this.#ends]) end(true);
   }
 
   /** The function it returns is for when the client is gone. */
@@ -126,10 +128,10 @@ export class Streams {
       this.#ends.delete(end);
       over.abort();
     };
-    const end = (): void => {
+    const end = (byRun: boolean): void => {
       if (over.signal.aborted) return;
       stop();
-      carrier.end();
+      carrier.end(byRun);
     };
     const send = (lines: Lines): void => {
       if (over.signal.aborted || lines.length === 0) return;
@@ -144,7 +146,7 @@ export class Streams {
     this.#ends.add(end);
     let stopSource: () => void;
     try {
-      stopSource = source({ send, end });
+      stopSource = source({ send, end: () => { end(false); } });
     } catch (error) {
       stop();
       throw error;
