@@ -459,6 +459,8 @@ describe("NumLatencyFrequency", () => {
     const first = await client.ask(`${query}&once`);
     assert.equal(first.status, 200);
     assert.deepEqual(first.text.trimEnd().split("\n").map(innerOf).map(nameOf), orderOfLines);
+    const anywhere = await client.ask(`${url}?sip=&dip=&once`);
+    assert.deepEqual([anywhere.status, innerOf(anywhere.text.split("\n")[0] ?? "").saddr], [200, "0.0.0.0"], anywhere.text);
     const posted = await client.ask(`${url}?once`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ type: "NumLatencyFrequency", params: { ipv4: true, ipv6: true, sip: "0.0.0.0", dip: "::", sport: 0, dport: 0, protocol: "udp" } }) });
     assert.deepEqual([posted.status, posted.text.trimEnd().split("\n").length], [200, 26]);
     const events = await client.ask(`${query}&once`, { headers: { accept: "text/event-stream" } });
@@ -488,19 +490,29 @@ describe("NumLatencyFrequency", () => {
     await until("room", async () => (await client.ask(`${url}?dport=2&once`)).status === 200);
 
     for (const [params, path] of [
-      ["sip=300.0.0.1", "/params/sip"],
-      ["ipv6=true&sip=127.0.0.1", "/params/sip"],
-      ["ipv4=true&dip=::1", "/params/dip"],
-      ["ipv6=true&sip=::ffff:127.0.0.1", "/params/sip"],
-      ["ipv4=false&ipv6=false", "/params/ipv4"],
-      ["sport=65536", "/sport"],
-      ["sport=-1", "/sport"],
-      ["protocol=icmp", "/protocol"],
-      ["sips=1.2.3.4", "sips"],
+      ["sip=300.0.0.1", "/query/sip"],
+      ["ipv6=true&sip=127.0.0.1", "/query/sip"],
+      ["ipv4=true&dip=::1", "/query/dip"],
+      ["ipv6=true&sip=::ffff:127.0.0.1", "/query/sip"],
+      ["ipv4=false&ipv6=false", "/query/ipv4"],
+      ["sport=65536", "/query/sport"],
+      ["sport=-1", "/query/sport"],
+      ["protocol=icmp", "/query/protocol"],
+      ["sips=1.2.3.4", "/query/sips"],
     ] as const) {
       const { status, text } = await client.ask(`${url}?${params}`);
-      assert.equal(status, 400, params);
-      assert.ok(text.includes(path), text);
+      const said = JSON.parse(text) as { message: string; path?: string };
+      assert.deepEqual([status, said.path], [400, path], params);
+      assert.ok(said.message.startsWith(path.slice(1)), text);
+    }
+    for (const [params, path] of [
+      [{ dip: "300.0.0.1" }, "/body/params/dip"],
+      [{ dport: "80" }, "/body/params/dport"],
+      [{ ipv4: false }, "/body/params/ipv4"],
+    ] as const) {
+      const body = JSON.stringify({ type: "NumLatencyFrequency", params });
+      const { status, text } = await client.ask(url, { method: "POST", headers: { "content-type": "application/json" }, body });
+      assert.deepEqual([status, (JSON.parse(text) as { path?: string }).path], [400, path], text);
     }
     await over(run);
   });

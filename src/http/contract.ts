@@ -20,7 +20,7 @@ export interface ObjectSchema {
 export interface Asked {
   /** Values of the path's `:name` parts. */
   readonly path: Readonly<Record<string, string>>;
-  /** Query parameters; one without a value is "true". */
+  /** Query parameters; a boolean without a value is true. */
   readonly query: Readonly<Record<string, unknown>>;
   readonly body: unknown;
   /** The client opened a WebSocket or an EventSource: it wants a stream, whatever else it says. */
@@ -85,9 +85,11 @@ export interface Route {
 
 /** What is wrong with a request that fits the schemas. */
 export class Refusal extends Error {
+  /** `path`: where in the request, as /query/sip or /body/params/sip. */
   constructor(
     readonly status: number,
     sentence: string,
+    readonly path?: string,
   ) {
     super(sentence);
   }

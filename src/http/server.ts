@@ -17,7 +17,7 @@ import { Clients, guard, isStreaming, limits } from "./guards.js";
 import { loadRoutes } from "./registry.js";
 import { Streams } from "./streaming.js";
 import { webSocketsOf } from "./upgrades.js";
-import { answerErrors, refusalSchema } from "./validation.js";
+import { answerErrors, fillFlags, refusalSchema } from "./validation.js";
 
 /** At the end clients have so long to take what is on its way, ms. */
 const farewellMs = 250;
@@ -30,9 +30,8 @@ declare module "fastify" {
   }
 }
 
-/** "?stream" means "?stream=true". */
 function parseQuery(text: string): Record<string, string> {
-  return Object.fromEntries([...new URLSearchParams(text)].map(([key, value]) => [key, value === "" ? "true" : value]));
+  return Object.fromEntries(new URLSearchParams(text));
 }
 
 function asked(request: FastifyRequest): Asked {
@@ -65,6 +64,10 @@ function addRoute(app: FastifyInstance, route: Route, handler: () => Promise<Han
       ...(route.path ? { params: route.path } : {}),
       ...(route.query ? { querystring: route.query } : {}),
       response: { 200: { description: route.summary, content: Object.fromEntries(response) }, "4xx": refusalSchema },
+    },
+    preValidation: (request: FastifyRequest, _reply: FastifyReply, done: () => void) => {
+      fillFlags(request.query as Record<string, unknown>, route.query);
+      done();
     },
     preHandler: async (request: FastifyRequest) => {
       request.answer = await (await handler())(asked(request));

@@ -7,7 +7,7 @@ import { Ajv, type ErrorObject } from "ajv";
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { describe } from "../core/errors.js";
 import { nearest } from "../core/nearest.js";
-import { Refusal, type Schema } from "./contract.js";
+import { type ObjectSchema, Refusal, type Schema } from "./contract.js";
 
 /** `coerce`: of text, as in a URL, where "443" is a number; JSON says itself what is one. */
 function validator(coerce: boolean): Ajv {
@@ -21,6 +21,13 @@ function validator(coerce: boolean): Ajv {
     verbose: true,
     formats: { ipv4: isIPv4, ipv6: isIPv6 },
   });
+}
+
+/** "?stream" means "?stream=true"; what else has no value is empty. */
+export function fillFlags(query: Record<string, unknown>, schema: ObjectSchema | undefined): void {
+  for (const [name, { type }] of Object.entries(schema?.properties ?? {})) {
+    if (type === "boolean" && query[name] === "") query[name] = "true";
+  }
 }
 
 /** What is wrong, and at which place of the JSON. */
@@ -65,7 +72,10 @@ export const refusalSchema: Schema = {
 };
 
 function refused(error: FastifyError): Refused {
-  if (error instanceof Refusal) return { status: error.status, message: error.message };
+  if (error instanceof Refusal) {
+    const { status, message, path } = error;
+    return { status, message, ...(path === undefined ? {} : { path }) };
+  }
   const [first] = (error.validation ?? []) as unknown as ErrorObject[];
   if (first) {
     const { path, message } = faultOf(first);

@@ -58,37 +58,43 @@ const body: ObjectSchema = {
   additionalProperties: false,
 };
 
+/** Where the parameters are, as a refusal names it. */
+type Place = "query" | "body/params";
+
 /** 16 bytes, of IPv4 the first four. */
-function bytesOf(name: "sip" | "dip", text: string | undefined, ip: 4 | 6): { text: string; bytes: Uint8Array } {
+function bytesOf(name: "sip" | "dip", { [name]: text }: Params, place: Place, ip: 4 | 6): { text: string; bytes: Uint8Array } {
+  const refuse = (why: string): never => {
+    throw new Refusal(400, `${place}/${name} is ${JSON.stringify(text)}${why}`, `/${place}/${name}`);
+  };
   const any = ip === 4 ? "0.0.0.0" : "::";
   const wanted = text === undefined || text === "" || text === "0.0.0.0" || text === "::" ? any : text;
   const family = ip === 4 ? "ipv4" : "ipv6";
   if (wanted.includes("%") || !(ip === 4 ? ipaddr.IPv4.isValidFourPartDecimal(wanted) : ipaddr.IPv6.isValid(wanted))) {
-    throw new Refusal(400, `/params/${name} is ${JSON.stringify(text)}, which is no ${family} address.`);
+    refuse(`, which is no ${family} address.`);
   }
   const parsed = ipaddr.parse(wanted);
   if (parsed instanceof ipaddr.IPv6 && parsed.isIPv4MappedAddress()) {
-    throw new Refusal(400, `/params/${name} is ${JSON.stringify(text)}: its packets are IPv4. Ask for ${parsed.toIPv4Address().toString()} with "ipv4": true.`);
+    refuse(`: its packets are IPv4. Ask for ${parsed.toIPv4Address().toString()} with "ipv4": true.`);
   }
   const bytes = new Uint8Array(16);
   bytes.set(parsed.toByteArray());
   return { text: wanted, bytes };
 }
 
-function questionOf(params: Params, ip: 4 | 6): Question {
+function questionOf(params: Params, place: Place, ip: 4 | 6): Question {
   const { sport = 0, dport = 0, protocol = "tcp" } = params;
-  const local = bytesOf("sip", params.sip, ip);
-  const remote = bytesOf("dip", params.dip, ip);
+  const local = bytesOf("sip", params, place, ip);
+  const remote = bytesOf("dip", params, place, ip);
   return {
     named: { type: ip === 4 ? "ipv4" : "ipv6", saddr: local.text, daddr: remote.text, sport, dport },
     connection: { ip, protocol, local: local.bytes, remote: remote.bytes, localPort: sport, remotePort: dport },
   };
 }
 
-function questionsOf(params: Params): Question[] {
+function questionsOf(params: Params, place: Place): Question[] {
   const { ipv6 = false, ipv4 = !ipv6 } = params;
-  if (!ipv4 && !ipv6) throw new Refusal(400, "/params/ipv4 and /params/ipv6 are both false: one must be true.");
-  return [...(ipv4 ? [questionOf(params, 4)] : []), ...(ipv6 ? [questionOf(params, 6)] : [])];
+  if (!ipv4 && !ipv6) throw new Refusal(400, `${place}/ipv4 and ${place}/ipv6 are both false: one must be true.`, `/${place}/ipv4`);
+  return [...(ipv4 ? [questionOf(params, place, 4)] : []), ...(ipv6 ? [questionOf(params, place, 6)] : [])];
 }
 
 /** The places are taken here, where there is still a status to say that there are none. */
@@ -143,7 +149,8 @@ export default {
     const analyzer = new Analyzer((parts) => sources.lend(parts));
     return ({ query, body }) => {
       const { once: justOnce = false, ...asked } = query as Params & { once?: boolean };
-      const questions = questionsOf((body as { params: Params } | undefined)?.params ?? asked);
+      const posted = (body as { params: Params } | undefined)?.params;
+      const questions = posted ? questionsOf(posted, "body/params") : questionsOf(asked, "query");
       return { type: "application/x-ndjson; charset=utf-8", lines: answers(analyzer, questions, justOnce) };
     };
   },
