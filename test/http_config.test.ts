@@ -47,7 +47,7 @@ describe("configuration", () => {
     await once(taken, "listening");
     t.after(() => taken.close());
     const { port } = taken.address() as { port: number };
-    for (const [settings, ...words] of [
+    const all = [
       [{ port }, String(port), "something else listens"],
       [{ port: 70000 }, "http.port", "70000"],
       [{ port: -1 }, "http.port"],
@@ -62,12 +62,15 @@ describe("configuration", () => {
       [{ port: 0, token: "tooshort" }, "http.token", "16"],
       [{ port: 0, token: 5 }, "http.token"],
       [5000, "http"],
-    ] as const) {
-      const run = new Run(t, { config: { ...config, http: settings }, command: ["touch", "launched"] });
-      const outcome = await run.finished;
-      refused(outcome, 2, ...words);
-      assert.ok(!outcome.stderr.includes("tooshort"), "a token is nobody's to read");
-      assert.deepEqual(readdirSync(run.directory), ["config.json"]);
-    }
+    ] as const;
+    await Promise.all(
+      all.map(async ([settings, ...words]) => {
+        const run = new Run(t, { config: { ...config, http: settings }, command: ["touch", "launched"] });
+        const outcome = await run.finished;
+        refused(outcome, 2, ...words);
+        assert.ok(!outcome.stderr.includes("tooshort"), "a token is nobody's to read");
+        assert.deepEqual(readdirSync(run.directory), ["config.json"]);
+      }),
+    );
   });
 });

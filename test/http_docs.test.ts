@@ -27,7 +27,7 @@ test("every command of docs/analyzer.md", async (t) => {
   };
   const open = await start({ ...config.http, port: 0 });
   const guarded = await start({ host: "0.0.0.0", port: 0, token });
-  for (const { command, shown } of commands) {
+  const check = async ({ command, shown }: (typeof commands)[number]): Promise<void> => {
     const script = command.replace("127.0.0.1:5000", open.address).replace("192.0.2.7:5000", guarded.address);
     assert.notEqual(script, command);
     const { code, stdout, stderr } = await execute(t, ["sh", "-c", script], {
@@ -42,7 +42,8 @@ test("every command of docs/analyzer.md", async (t) => {
     } else {
       assert.doesNotMatch(stdout, /^\{"status":/, command);
     }
-  }
+  };
+  await Promise.all(commands.map(check));
   for (const { run } of [open, guarded]) {
     run.write("\n");
     await run.finished;
