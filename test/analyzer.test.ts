@@ -141,6 +141,12 @@ class Asked {
   }
 }
 
+/** Times in ms of what a host sent, and of what it received. */
+interface Seen {
+  readonly sent: number[];
+  readonly received: number[];
+}
+
 /** Packets tshark sees on a host's interface, when and where from. */
 class Capture {
   readonly #tshark: Command;
@@ -166,8 +172,7 @@ class Capture {
     });
   }
 
-  /** Times in ms of what the host sent, and of what it received. */
-  async stop(): Promise<{ sent: number[]; received: number[] }> {
+  async stop(): Promise<Readonly<Record<"ipv4" | "ipv6", Seen>>> {
     await this.#mark(10);
     this.#tshark.child.kill("SIGINT");
     await this.#tshark.finished;
@@ -176,9 +181,12 @@ class Capture {
       .split("\n")
       .map((line) => line.split(","))
       .filter(([, , , port]) => port !== "9" && port !== "10");
-    const from = (own: boolean): number[] =>
-      packets.filter(([, ipv4 = "", ipv6 = ""]) => own === [this.#host.ipv4, this.#host.ipv6].includes(ipv4 === "" ? ipv6 : ipv4)).map(([time]) => Number(time) * 1000);
-    return { sent: from(true), received: from(false) };
+    const from = (addresses: readonly string[]): number[] =>
+      packets.filter(([, ipv4 = "", ipv6 = ""]) => addresses.includes(ipv4 === "" ? ipv6 : ipv4)).map(([time]) => Number(time) * 1000);
+    const seen = (ip: "ipv4" | "ipv6"): Seen => ({ sent: from([this.#host[ip]]), received: from([this.#other[ip]]) });
+    const all = { ipv4: seen("ipv4"), ipv6: seen("ipv6") };
+    assert.equal(Object.values(all).reduce((sum, { sent, received }) => sum + sent.length + received.length, 0), packets.filter(([time]) => time !== "").length);
+    return all;
   }
 }
 
@@ -203,7 +211,7 @@ function links(pid: number): number {
   }).length;
 }
 
-function sameCounts(asked: Asked, { sent, received }: { sent: number[]; received: number[] }): void {
+function sameCounts(asked: Asked, { sent, received }: Seen): void {
   for (const layer of ["link", "network", "trans"]) {
     assert.equal(asked.num(`${layer} send`), sent.length, `${layer} send`);
     assert.equal(asked.num(`${layer} receive`), received.length, `${layer} receive`);
@@ -228,8 +236,9 @@ describe("NumLatencyFrequency", () => {
     const web = configureWebServer(scratch(t), 0);
     sparseFile(`${web.folder}/page`, 20_000);
     await serveWeb(t, far, web);
+    const capture = await Capture.start(t, near, far, "tcp port 80");
     const { run, client } = await watchedHost(t);
-    const each = async (ip: "ipv4" | "ipv6"): Promise<void> => {
+    const each = async (ip: "ipv4" | "ipv6"): Promise<(seen: Seen) => void> => {
       const [sip, dip] = [near[ip], far[ip]];
       const params = { ipv4: ip === "ipv4", ipv6: ip === "ipv6", sip, dip, sport: 0, dport: 80, protocol: "tcp" };
       const [asked, again, any, serverSide] = [
@@ -238,36 +247,39 @@ describe("NumLatencyFrequency", () => {
         await Asked.open(t, client, { ipv4: params.ipv4, ipv6: params.ipv6, sip, dport: 80 }),
         await Asked.open(t, client, { ...params, sip: dip, dip: sip, sport: 80, dport: 0 }),
       ];
-      const capture = await Capture.start(t, near, far, `${ip === "ipv4" ? "ip" : "ip6"} and tcp port 80`);
       // Several connections by one process. Five bursts come at every fifth of a second.
       const address = ip === "ipv4" ? dip : `[${dip}]`;
       const curl = new Command(t, near.inside("curl", "-sS", "-f", "-H", "Connection: close", "--rate", `${60_000 / pause}/m`, "-o", "/dev/null", `http://${address}/page?[1-6]`), { deadline: 60 });
       assert.equal((await curl.finished).code, 0, curl.stderr);
       await asked.settled();
-      const seen = await capture.stop();
-      assert.ok(seen.sent.length > 30);
-      for (const each of [asked, again, any]) sameCounts(each, seen);
-      sameCounts(serverSide, { sent: seen.received, received: seen.sent });
-      for (const each of [asked, again]) {
-        sameWindows(each, seen.sent, "link send");
-        sameWindows(each, seen.received, "trans receive");
-      }
-      for (const { lines } of asked.windows) {
-        assert.deepEqual(lines.map(nameOf), orderOfLines);
-        for (const inner of lines) {
-          assert.deepEqual([inner.type, inner.saddr, inner.daddr, inner.sport, inner.dport], [ip, sip, dip, 0, 80]);
-          const count = "num" in inner ? inner.num : "crosslayer" in inner ? inner["frequency(s)"] : inner["drop(s)"];
-          if (count > 0) continue;
-          assert.equal(inner.pid, -1);
-          if ("crosslayer" in inner) assert.deepEqual([inner.pid_name, inner["LAT(ms)"]], ["NULL", 0]);
+      return (seen) => {
+        assert.ok(seen.sent.length > 30);
+        for (const each of [asked, again, any]) sameCounts(each, seen);
+        sameCounts(serverSide, { sent: seen.received, received: seen.sent });
+        for (const each of [asked, again]) {
+          sameWindows(each, seen.sent, "link send");
+          sameWindows(each, seen.received, "trans receive");
         }
-      }
-      const names = new Set((asked.lines("linktrans send") as Crossing[]).map(({ pid_name }) => pid_name));
-      assert.deepEqual(names, new Set(["NULL", "curl"]));
-      assert.deepEqual(asked.pids(), new Set([-1, curl.pid]));
-      assert.deepEqual(new Set((serverSide.lines("linktrans receive") as Crossing[]).map(({ pid_name }) => pid_name)), new Set(["NULL", "nginx"]));
+        for (const { lines } of asked.windows) {
+          assert.deepEqual(lines.map(nameOf), orderOfLines);
+          for (const inner of lines) {
+            assert.deepEqual([inner.type, inner.saddr, inner.daddr, inner.sport, inner.dport], [ip, sip, dip, 0, 80]);
+            const count = "num" in inner ? inner.num : "crosslayer" in inner ? inner["frequency(s)"] : inner["drop(s)"];
+            if (count > 0) continue;
+            assert.equal(inner.pid, -1);
+            if ("crosslayer" in inner) assert.deepEqual([inner.pid_name, inner["LAT(ms)"]], ["NULL", 0]);
+          }
+        }
+        const names = new Set((asked.lines("linktrans send") as Crossing[]).map(({ pid_name }) => pid_name));
+        assert.deepEqual(names, new Set(["NULL", "curl"]));
+        assert.deepEqual(asked.pids(), new Set([-1, curl.pid]));
+        assert.deepEqual(new Set((serverSide.lines("linktrans receive") as Crossing[]).map(({ pid_name }) => pid_name)), new Set(["NULL", "nginx"]));
+      };
     };
-    await Promise.all([each("ipv4"), each("ipv6")]);
+    const checks = await Promise.all([each("ipv4"), each("ipv6")]);
+    const seen = await capture.stop();
+    checks[0](seen.ipv4);
+    checks[1](seen.ipv6);
     await over(run);
   });
 
@@ -275,24 +287,28 @@ describe("NumLatencyFrequency", () => {
     const { near, far } = await twoHosts(t);
     new Command(t, far.inside("dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--port=53", "--user=root", "--conf-file=/dev/null", "--pid-file=", "--address=/example.test/192.0.2.1"), { deadline: 100 });
     await answers(far, "53");
+    const capture = await Capture.start(t, near, far, "udp port 53");
     const { run, client } = await watchedHost(t);
-    const each = async (ip: "ipv4" | "ipv6"): Promise<void> => {
+    const each = async (ip: "ipv4" | "ipv6"): Promise<(seen: Seen) => void> => {
       const params = { ipv4: ip === "ipv4", ipv6: ip === "ipv6", sip: near[ip], dip: far[ip], dport: 53 };
       const udp = await Asked.open(t, client, { ...params, protocol: "udp" });
       const tcp = await Asked.open(t, client, { ...params, protocol: "tcp" });
-      const capture = await Capture.start(t, near, far, `${ip === "ipv4" ? "ip" : "ip6"} and udp port 53`);
       for (let i = 0; i < 10; i++) {
         const { code, stdout } = await execute(t, near.inside("dig", "+short", "+tries=1", `@${far[ip]}`, `host${i}.example.test`));
         assert.equal(`${String(code)} ${stdout.trim()}`, "0 192.0.2.1");
       }
       await udp.settled();
-      const seen = await capture.stop();
-      assert.deepEqual([seen.sent.length, seen.received.length], [10, 10]);
-      sameCounts(udp, seen);
-      sameCounts(tcp, { sent: [], received: [] });
-      assert.deepEqual(tcp.pids(), new Set([-1]));
+      return (seen) => {
+        assert.deepEqual([seen.sent.length, seen.received.length], [10, 10]);
+        sameCounts(udp, seen);
+        sameCounts(tcp, { sent: [], received: [] });
+        assert.deepEqual(tcp.pids(), new Set([-1]));
+      };
     };
-    await Promise.all([each("ipv4"), each("ipv6")]);
+    const checks = await Promise.all([each("ipv4"), each("ipv6")]);
+    const seen = await capture.stop();
+    checks[0](seen.ipv4);
+    checks[1](seen.ipv6);
     await over(run);
   });
 
@@ -367,7 +383,7 @@ describe("NumLatencyFrequency", () => {
     const capture = await Capture.start(t, near, far, "tcp port 80");
     run.write("\n");
     await run.says(/^done/m);
-    const own = await capture.stop();
+    const { ipv4: own } = await capture.stop();
     const { code } = await execute(t, near.inside("curl", "-sS", "-f", "-o", "/dev/null", `http://${far.ipv4}/page`));
     assert.equal(code, 0);
     await asked.settled();
