@@ -200,6 +200,11 @@ async function over(run: Run): Promise<void> {
   assert.equal((await run.finished).stderr.replace(/^.*http:.*\n/gm, ""), "");
 }
 
+/** Segments that a host has sent again, as its kernel counts them. */
+function retransmitted(host: Host): number {
+  return Number(/TcpRetransSegs\s+(\d+)/.exec(host.ask("nstat", "-a", "-z", "-s", "TcpRetransSegs"))?.[1]);
+}
+
 /** Attachments the process holds. */
 function links(pid: number): number {
   return readdirSync(`/proc/${pid}/fdinfo`).filter((fd) => {
@@ -358,14 +363,45 @@ describe("NumLatencyFrequency", () => {
     const asked = await Asked.open(t, client, { ipv4: true, sip: near.ipv4, dip: far.ipv4, dport: 7000 });
     new Command(t, far.inside("iperf3", "-s", "-1", "-p", "7000"), { deadline: 60 });
     await answers(far, "7000");
-    const retransmitted = (): number => Number(/TcpRetransSegs\s+(\d+)/.exec(near.ask("nstat", "-a", "-z", "-s", "TcpRetransSegs"))?.[1]);
-    const before = retransmitted();
+    const before = retransmitted(near);
     const { code, stderr } = await execute(t, near.inside("iperf3", "-c", far.ipv4, "-p", "7000", "-n", "20M"), { deadline: 60 });
     assert.equal(code, 0, stderr);
     await asked.settled();
-    const counted = retransmitted() - before;
+    const counted = retransmitted(near) - before;
     assert.ok(counted > 10);
     assert.equal(asked.drops(), counted);
+    await over(run);
+  });
+
+  test("drops: answers to a SYN, and what the sender's own filter refuses, as the kernel counts both", async (t) => {
+    const { near, far } = await twoHosts(t);
+    // Of two answers to a SYN the first is lost. Later every acknowledgement is, and what is sent again does not get out.
+    near.ask("nft", "add table inet own; add chain inet own in { type filter hook input priority 0; }; add rule inet own in tcp sport 7000 tcp flags & syn == syn numgen inc mod 2 == 0 counter drop");
+    const { run, client } = await watchedHost(t);
+    const [sender, server] = [
+      await Asked.open(t, client, { ipv4: true, sip: near.ipv4, dport: 7000 }),
+      await Asked.open(t, client, { ipv4: true, sip: far.ipv4, sport: 7000 }),
+    ];
+    const before = [near, far].map(retransmitted);
+    const listening = new Command(t, far.inside("/usr/bin/python3", "-c", `import socket
+listener = socket.create_server(("${far.ipv4}", 7000)); listener.accept()[0].recv(1)`));
+    await answers(far, "7000");
+    const script = `import socket, subprocess, time
+s = socket.create_connection(("${far.ipv4}", 7000))
+def nft(rules): return subprocess.run(["nft", rules], check=True, capture_output=True, text=True).stdout
+nft("add chain inet own out { type filter hook output priority 0; }; add rule inet own in tcp sport 7000 counter drop")
+s.send(b"x"); nft("add rule inet own out tcp dport 7000 counter drop")
+while "packets 0" in nft("list chain inet own out"): time.sleep(0.1)
+nft("flush chain inet own out"); time.sleep(0.5)`;
+    const { code, stderr } = await execute(t, near.inside("/usr/bin/python3", "-c", script));
+    assert.equal(code, 0, stderr);
+    await listening.finished;
+    await Promise.all([sender.settled(), server.settled()]);
+    const [again = 0, answersAgain] = [near, far].map((host, index) => retransmitted(host) - (before[index] ?? 0));
+    const lost = [...near.ask("nft", "list", "chain", "inet", "own", "in").matchAll(/counter packets (\d+)/g)].map(([, count]) => Number(count));
+    assert.ok(again > 0 && lost.length === 2 && !lost.includes(0), `${again} sent again, lost ${lost.join()}`);
+    assert.deepEqual([sender.drops(), server.drops()], [again + lost.reduce((all, each) => all + each, 0), answersAgain]);
+    assert.ok(answersAgain);
     await over(run);
   });
 
