@@ -8,187 +8,15 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { WebSocket } from "ws";
+import { Asked, type Crossing, innerOf, type Layer, nameOf, orderOfLines, url } from "./support/asked.js";
 import { Client, clientOf, freePort } from "./support/http.js";
 import { answers, configureWebServer, type Host, serveWeb, shape, sparseFile, twoHosts } from "./support/netns.js";
+import { Capture, type Seen } from "./support/packet_times.js";
 import { scratch } from "./support/paths.js";
 import { Command, execute, Run } from "./support/run.js";
 import { delay, until } from "./support/wait.js";
 
-const url = "/api/NumLatencyFrequency";
 const http = { port: 0 };
-
-interface Ends {
-  readonly type: string;
-  readonly pid: number;
-  readonly saddr: string;
-  readonly daddr: string;
-  readonly sport: number;
-  readonly dport: number;
-}
-
-interface Crossing extends Ends {
-  readonly crosslayer: string;
-  readonly direction: string;
-  readonly pid_name: string;
-  readonly "LAT(ms)": number;
-  readonly "frequency(s)": number;
-}
-
-interface Layer extends Ends {
-  readonly layer: string;
-  readonly direction: string;
-  readonly num: number;
-  readonly "pps(s)": number;
-}
-
-interface Drops extends Ends {
-  readonly "drop(s)": number;
-}
-
-type Inner = Crossing | Layer | Drops;
-
-const orderOfLines = [
-  ...["send", "receive"].flatMap((direction) => ["linknetwork", "networktrans", "linktrans"].map((crossing) => `${crossing} ${direction}`)),
-  ...["send", "receive"].flatMap((direction) => ["link", "network", "trans"].map((layer) => `${layer} ${direction}`)),
-  "drop",
-];
-
-function nameOf(inner: Inner): string {
-  if ("crosslayer" in inner) return `${inner.crosslayer} ${inner.direction}`;
-  if ("layer" in inner) return `${inner.layer} ${inner.direction}`;
-  return "drop";
-}
-
-function innerOf(line: string): Inner {
-  const { type, data, ...rest } = JSON.parse(line) as { type: string; data: string };
-  assert.equal(type, "NumLatencyFrequency");
-  assert.deepEqual(rest, {});
-  return JSON.parse(data) as Inner;
-}
-
-/** A question that goes on, and its windows of thirteen lines each. */
-class Asked {
-  readonly windows: { readonly at: number; readonly lines: readonly Inner[] }[] = [];
-  readonly #abort = new AbortController();
-
-  static async open(t: TestContext, client: Client, params: object): Promise<Asked> {
-    const asked = new Asked();
-    t.after(() => {
-      asked.close();
-    });
-    const response = await fetch(`http://127.0.0.1:${client.port}${url}`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ type: "NumLatencyFrequency", params }),
-      signal: asked.#abort.signal,
-    });
-    assert.equal(response.status, 200, await (response.ok ? "" : response.text()));
-    assert.ok(response.body);
-    void asked.#read(response.body);
-    return asked;
-  }
-
-  async #read(body: AsyncIterable<Uint8Array>): Promise<void> {
-    const decoder = new TextDecoder();
-    let rest = "";
-    try {
-      for await (const part of body) {
-        const lines = (rest + decoder.decode(part, { stream: true })).split("\n");
-        rest = lines.pop() ?? "";
-        for (let i = 0; i < lines.length; i += 13) this.windows.push({ at: Date.now(), lines: lines.slice(i, i + 13).map(innerOf) });
-      }
-    } catch {
-      // closed here, or with the run
-    }
-  }
-
-  close(): void {
-    this.#abort.abort();
-  }
-
-  /** Waits for a window that began after now. */
-  async settled(): Promise<void> {
-    const then = this.windows.length;
-    await until("two more windows", () => this.windows.length >= then + 2, 20);
-  }
-
-  lines(name: string): Inner[] {
-    return this.windows.flatMap(({ lines }) => lines.filter((inner) => nameOf(inner) === name));
-  }
-
-  /** Packets of a layer in all windows. */
-  num(name: string): number {
-    return this.lines(name).reduce((sum, inner) => sum + (inner as Layer).num, 0);
-  }
-
-  /** Mean time between two layers in all windows, ms. */
-  latency(name: string): number {
-    let sum = 0;
-    let count = 0;
-    for (const inner of this.lines(name) as Crossing[]) {
-      sum += inner["LAT(ms)"] * inner["frequency(s)"];
-      count += inner["frequency(s)"];
-    }
-    return sum / count;
-  }
-
-  drops(): number {
-    return this.lines("drop").reduce((sum, inner) => sum + (inner as Drops)["drop(s)"], 0);
-  }
-
-  pids(): Set<number> {
-    return new Set(this.windows.flatMap(({ lines }) => lines.map(({ pid }) => pid)));
-  }
-}
-
-/** Times in ms of what a host sent, and of what it received. */
-interface Seen {
-  readonly sent: number[];
-  readonly received: number[];
-}
-
-/** Packets tshark sees on a host's interface, when and where from. */
-class Capture {
-  readonly #tshark: Command;
-  readonly #host: Host;
-  readonly #other: Host;
-
-  private constructor(t: TestContext, host: Host, other: Host, filter: string) {
-    this.#tshark = new Command(t, host.inside("tshark", "-l", "-n", "-Q", "-i", "veth", "-f", `(${filter}) or udp port 9 or udp port 10`, "-T", "fields", "-E", "separator=,", "-e", "frame.time_epoch", "-e", "ip.src", "-e", "ipv6.src", "-e", "udp.dstport"), { deadline: 120 });
-    this.#host = host;
-    this.#other = other;
-  }
-
-  static async start(t: TestContext, host: Host, other: Host, filter: string): Promise<Capture> {
-    const capture = new Capture(t, host, other, filter);
-    await capture.#mark(9);
-    return capture;
-  }
-
-  async #mark(port: number): Promise<void> {
-    await until(`tshark to see port ${port}`, () => {
-      this.#host.ask("bash", "-c", `echo > /dev/udp/${this.#other.ipv4}/${port}`);
-      return this.#tshark.stdout.includes(`,${port}\n`);
-    });
-  }
-
-  async stop(): Promise<Readonly<Record<"ipv4" | "ipv6", Seen>>> {
-    await this.#mark(10);
-    this.#tshark.child.kill("SIGINT");
-    await this.#tshark.finished;
-    const packets = this.#tshark.stdout
-      .trim()
-      .split("\n")
-      .map((line) => line.split(","))
-      .filter(([, , , port]) => port !== "9" && port !== "10");
-    const from = (addresses: readonly string[]): number[] =>
-      packets.filter(([, ipv4 = "", ipv6 = ""]) => addresses.includes(ipv4 === "" ? ipv6 : ipv4)).map(([time]) => Number(time) * 1000);
-    const seen = (ip: "ipv4" | "ipv6"): Seen => ({ sent: from([this.#host[ip]]), received: from([this.#other[ip]]) });
-    const all = { ipv4: seen("ipv4"), ipv6: seen("ipv6") };
-    assert.equal(Object.values(all).reduce((sum, { sent, received }) => sum + sent.length + received.length, 0), packets.filter(([time]) => time !== "").length);
-    return all;
-  }
-}
 
 async function watchedHost(t: TestContext, config: object = {}): Promise<{ run: Run; client: Client }> {
   const run = new Run(t, { config: { http, ...config }, options: ["--host"], deadline: 120 });
@@ -224,7 +52,7 @@ function sameCounts(asked: Asked, { sent, received }: Seen): void {
 }
 
 /** Bursts are further from each other than a window's lines may be late, ms: in a window shifted by half of it, some are missing. */
-const [pause, edge] = [600, 250];
+const [pause, edge] = [800, 350];
 
 function sameWindows(asked: Asked, times: readonly number[], name: string): void {
   for (const [index, { at, lines }] of asked.windows.entries()) {
