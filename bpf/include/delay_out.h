@@ -25,16 +25,22 @@ struct delay_out_event {
 
 EVENT_RECORD(delay_out_event);
 
+#define IPPROTO_HOPOPTS 0 /* these: include/uapi/linux/in6.h */
+#define IPPROTO_ROUTING 43
+#define IPPROTO_DSTOPTS 60
+#define DELAY_OUT_TAKEN 1 /* somebody is at this place; addresses are even */
+
 /* Whose place it is, and its record as far as it is known. */
 struct delay_out_packet {
-  __u64 skb, sk;
+  __u64 skb; /* 0: nobody's */
+  __u64 sk;
   __u64 written_ns, transport_ns, network_ns;
   __u32 span;        /* of its place in the stream */
-  __u32 size, super; /* of more than one segment: of each; its number in the socket */
+  __u32 size, super; /* of more than one segment: of each; its number in the socket, or 0 */
   struct delay_out_event event;
 };
 
-/* By the sk_buff's address; who finds the place taken takes it. */
+/* By the sk_buff's address, at one of two places. Who finds both taken takes the older. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, 1 << PACKET_BITS);
@@ -66,6 +72,47 @@ static __always_inline void delay_out_name(struct delay_out_event *event, struct
   event->nat_port = packet->sport;
 }
 
+static __always_inline struct delay_out_packet *delay_out_at(__u32 place) {
+  return bpf_map_lookup_elem(&delay_out_packets, &place);
+}
+
+static __always_inline struct delay_out_packet *delay_out_find(__u64 address) {
+  __u32 place = packet_place(address);
+  struct delay_out_packet *packet = delay_out_at(place);
+
+  if (packet && packet->skb == address) return packet;
+  packet = delay_out_at(place ^ 1);
+  return packet && packet->skb == address ? packet : NULL;
+}
+
+/* To be set free by who took it. */
+static __always_inline bool delay_out_take(struct delay_out_packet *packet, __u64 address) {
+  return __sync_val_compare_and_swap(&packet->skb, address, DELAY_OUT_TAKEN) == address;
+}
+
+/* Where it finds no place it is not told: it has begun and does not end. */
+static __always_inline void delay_out_keep(const struct delay_out_packet *packet) {
+  __u32 place = packet_place(packet->skb);
+  struct delay_out_packet *kept = delay_out_at(place), *other = delay_out_at(place ^ 1);
+  __u64 holder;
+
+  if (!kept || !other) return;
+  if (kept->skb && (!other->skb || other->network_ns < kept->network_ns)) kept = other;
+  holder = kept->skb;
+  if (holder == DELAY_OUT_TAKEN || !delay_out_take(kept, holder)) return;
+  __builtin_memcpy(&kept->sk, &packet->sk, sizeof(*kept) - sizeof(kept->skb));
+  kept->skb = packet->skb;
+}
+
+/* Not what a tunnel has put around it. In IPv6 other headers may come before TCP's. */
+static __always_inline bool delay_out_is_tcp(const struct segment *segment) {
+  __u8 next = segment->protocol;
+
+  if (next == IPPROTO_TCP) return true;
+  if (segment->connection.ip != 6) return false;
+  return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS;
+}
+
 /* Reads what the packet and its socket say; resets may have none. False: not wanted. */
 static __always_inline bool delay_out_begin(struct delay_out_packet *packet, struct sk_buff *skb,
                                             struct sock *sk, struct delay_out_socket *socket) {
@@ -75,12 +122,12 @@ static __always_inline bool delay_out_begin(struct delay_out_packet *packet, str
 
   if (sk && !owner_is_inet(sk)) return false;
   if (sk && owner_is_full(sk) && sk->sk_protocol != IPPROTO_TCP) return false;
+  if (BPF_CORE_READ_BITFIELD(skb, encapsulation)) return false;
   __builtin_memset(packet, 0, sizeof(*packet));
   if (sk && owner_is_full(sk)) owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
   event->event.process = owner_process(owner);
   if (!event->event.process && !host_mode) return false;
-  if (!segment_read(&segment, skb)) return false;
-  if (!sk && segment.protocol != IPPROTO_TCP) return false;
+  if (!segment_read(&segment, skb) || !delay_out_is_tcp(&segment)) return false;
   delay_out_name(event, sk, &segment.connection);
   if (!delay_wanted(&event->connection, &delay_out_choice)) return false;
   event->seq = segment.seq;
@@ -96,18 +143,17 @@ static __always_inline bool delay_out_begin(struct delay_out_packet *packet, str
 /* A segment cut from a packet that was met at the queue: its record goes on from that one's. */
 static __always_inline bool delay_out_piece(struct delay_out_packet *packet, struct sk_buff *skb,
                                             struct sock *sk, bool dropped) {
-  struct delay_out_socket *socket = owner_is_full(sk) ? delay_out_socket_of(sk) : NULL;
-  struct delay_out_super *super;
-  __u64 piece;
+  struct delay_out_socket *socket;
+  struct delay_out_super super;
 
+  if (!owner_is_inet(sk) || !owner_is_full(sk)) return false;
+  socket = delay_out_socket_of(sk);
   if (!socket || !socket->super_count || !delay_out_begin(packet, skb, sk, socket)) return false;
   if (!packet->event.length) return false;
-  super = delay_out_find_super(socket, packet->event.seq, dropped, &piece);
-  if (!super) return false;
-  super->gone |= piece;
-  packet->transport_ns = super->transport_ns;
-  packet->network_ns = super->network_ns;
-  packet->event.retransmitted = super->retransmitted;
+  if (!delay_out_leave_super(socket, packet->event.seq, dropped, &super)) return false;
+  packet->transport_ns = super.transport_ns;
+  packet->network_ns = super.network_ns;
+  packet->event.retransmitted = super.retransmitted;
   return true;
 }
 

@@ -23,6 +23,7 @@ struct packet {
   __u64 began_ns;
   __u64 ns[PACKET_LAYERS]; /* CLOCK_MONOTONIC; 0: not met there yet */
   __u32 queries;           /* who asks for it over HTTP (analyzer.h) */
+  __u32 queued;            /* sent: delay_out has met it at a device's queue */
 };
 
 struct {
@@ -66,6 +67,7 @@ static __always_inline struct packet *packet_begin(__u64 address, __u64 sk, __u3
   packet->began_ns = bpf_ktime_get_ns();
   packet->ns[layer] = packet->began_ns;
   packet->queries = queries;
+  packet->queued = 0;
   packet->skb = address;
   return packet;
 }

@@ -25,7 +25,7 @@ int BPF_PROG(delay_out_write, struct sock *sk) {
     __sync_fetch_and_add(&delay_out_lost, 1);
     return 0;
   }
-  if (socket->run != delay_out_run) socket->count = socket->super_count = 0;
+  if (socket->run != delay_out_run) socket->count = 0;
   socket->run = delay_out_run;
   count = socket->count;
   socket->writes[count % DELAY_OUT_WRITES].seq = tcp->write_seq;
@@ -38,72 +38,78 @@ SEC("tp_btf/net_dev_queue")
 int BPF_PROG(delay_out_queue, struct sk_buff *skb) {
   struct sock *sk = skb->sk;
   __u64 address = as_number(skb);
-  __u32 place = packet_place(address);
   struct packet *stamps = packet_find_sent(skb);
-  struct delay_out_packet *packet = bpf_map_lookup_elem(&delay_out_packets, &place);
-  bool full = sk && owner_is_inet(sk) && owner_is_full(sk);
-  struct delay_out_socket *socket = full ? delay_out_socket_of(sk) : NULL;
+  struct delay_out_packet packet, *old;
+  struct delay_out_event *event = &packet.event;
   struct delay_out_super super = {};
-  struct delay_out_event *event;
-  __u64 piece;
-  __u32 next;
+  struct delay_out_socket *socket;
+  struct delay_out_search search;
+  bool full;
 
-  if (!packet || (!sk && !stamps)) return 0;
-  /* On from the first of a stack of devices. */
-  if (stamps && packet->skb == address && packet->network_ns == stamps->ns[PACKET_NETWORK])
+  if (stamps && stamps->queued) return 0; /* on from the first of a stack of devices */
+  old = delay_out_find(address);
+  if (old) __sync_val_compare_and_swap(&old->skb, address, 0); /* an earlier packet's */
+  if (stamps)
+    stamps->queued = 1;
+  else if (!sk || skb->skb_iif)
     return 0;
-  if (!delay_out_begin(packet, skb, sk, socket)) return 0;
+  full = sk && owner_is_inet(sk) && owner_is_full(sk);
+  socket = full ? delay_out_socket_of(sk) : NULL;
+  if (!delay_out_begin(&packet, skb, sk, socket)) return 0;
   if (!stamps || !stamps->ns[PACKET_TRANSPORT]) {
     /* Cut in such a stack, it is found by its place in the stream. */
-    if (!socket || !delay_out_find_super(socket, packet->event.seq, false, &piece))
-      __sync_fetch_and_add(&delay_out_unstamped, 1);
+    if (event->segments > 1 || !socket || !delay_out_find_super(socket, event->seq, false, &search))
+      __sync_fetch_and_add(&delay_out_unstamped, event->segments);
     return 0;
   }
-  event = &packet->event;
-  packet->transport_ns = stamps->ns[PACKET_TRANSPORT];
-  packet->network_ns = stamps->ns[PACKET_NETWORK];
-  if (full) { /* TCP moves on only when this call is back */
-    next = BPF_CORE_READ((struct tcp_sock *)sk, snd_nxt);
-    event->retransmitted = packet->span && seq_before(event->seq, next);
-  }
+  packet.transport_ns = stamps->ns[PACKET_TRANSPORT];
+  packet.network_ns = stamps->ns[PACKET_NETWORK];
+  if (full) /* TCP moves on only when this call is back */
+    event->retransmitted =
+        packet.span && seq_before(event->seq, BPF_CORE_READ((struct tcp_sock *)sk, snd_nxt));
   if (socket && event->segments > 1) {
-    super.transport_ns = packet->transport_ns;
-    super.network_ns = packet->network_ns;
+    super.transport_ns = packet.transport_ns;
+    super.network_ns = packet.network_ns;
     super.seq = event->seq;
     super.length = event->length;
-    super.size = packet->size;
+    super.size = packet.size;
     super.retransmitted = event->retransmitted;
-    packet->super = delay_out_note_super(socket, &super);
+    packet.super = delay_out_note_super(socket, &super);
   }
-  packet->sk = stamps->sk;
-  packet->skb = address;
+  packet.sk = stamps->sk;
+  packet.skb = address;
   __sync_fetch_and_add(&delay_out_begun, event->segments);
+  delay_out_keep(&packet);
   return 0;
 }
 
-/* Finds the packet, or what it was cut from, where it leaves the queue. */
+/*
+ * Finds the packet, or what it was cut from, where it leaves the queue. What was received here has
+ * its sender's socket until it comes to IP; it is not asked for.
+ */
 static __always_inline bool delay_out_leave(struct delay_out_packet *packet, struct sk_buff *skb,
                                             bool dropped) {
   struct sock *sk = skb->sk;
+  __u64 address = as_number(skb);
+  struct delay_out_packet *kept = delay_out_find(address);
 
-  if (packet->skb != as_number(skb) || packet->sk != as_number(sk))
-    return sk && owner_is_inet(sk) && delay_out_piece(packet, skb, sk, dropped);
-  packet->skb = 0;
-  if (packet->event.segments > 1 && sk && owner_is_full(sk))
-    delay_out_close_super(sk, packet->super);
+  if (!kept || kept->sk != as_number(sk) || !delay_out_take(kept, address))
+    return sk && delay_out_piece(packet, skb, sk, dropped);
+  *packet = *kept;
+  kept->skb = 0;
+  if (packet->super && sk && owner_is_full(sk)) delay_out_close_super(sk, packet->super, dropped);
   return true;
 }
 
 SEC("tp_btf/net_dev_start_xmit")
 int BPF_PROG(delay_out_send, struct sk_buff *skb, struct net_device *dev) {
   __u64 now;
-  __u32 place = packet_place(as_number(skb)), process;
-  struct delay_out_packet *packet = bpf_map_lookup_elem(&delay_out_packets, &place);
-  struct delay_out_event *event, *known;
+  __u32 process;
+  struct delay_out_packet packet;
+  struct delay_out_event *event, *known = &packet.event;
 
-  if (!packet || packet_goes_on(dev) || !delay_out_leave(packet, skb, false)) return 0;
+  if (skb->skb_iif || packet_goes_on(dev) || !delay_out_leave(&packet, skb, false)) return 0;
   now = bpf_ktime_get_ns();
-  known = &packet->event;
   __sync_fetch_and_add(&delay_out_told, known->segments);
   process = living_process(known->event.process);
   if (!process && !host_mode) return 0;
@@ -111,11 +117,11 @@ int BPF_PROG(delay_out_send, struct sk_buff *skb, struct net_device *dev) {
   if (!event) return 0;
   __builtin_memcpy((void *)event + sizeof(event->event), (void *)known + sizeof(event->event),
                    sizeof(*event) - sizeof(event->event));
-  event->written = packet->written_ns != 0;
-  if (event->written) event->tcp_ns = packet->transport_ns - packet->written_ns;
-  event->ip_ns = packet->network_ns - packet->transport_ns;
-  event->qdisc_ns = now - packet->network_ns;
-  event->total_ns = event->tcp_ns + now - packet->transport_ns;
+  event->written = packet.written_ns != 0;
+  if (event->written) event->tcp_ns = packet.transport_ns - packet.written_ns;
+  event->ip_ns = packet.network_ns - packet.transport_ns;
+  event->qdisc_ns = now - packet.network_ns;
+  event->total_ns = event->tcp_ns + now - packet.transport_ns;
   event_submit(event, sizeof(*event));
   return 0;
 }
@@ -134,10 +140,10 @@ static __always_inline bool delay_out_refused(struct delay_out_packet *packet,
 /* Never sent: a filter, a full queue. */
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(delay_out_drop, struct sk_buff *skb) {
-  __u32 place = packet_place(as_number(skb));
-  struct delay_out_packet *packet = bpf_map_lookup_elem(&delay_out_packets, &place);
+  struct delay_out_packet packet;
 
-  if (packet && (delay_out_leave(packet, skb, true) || delay_out_refused(packet, skb)))
-    __sync_fetch_and_add(&delay_out_dropped, packet->event.segments);
+  if (skb->skb_iif) return 0;
+  if (delay_out_refused(&packet, skb) || delay_out_leave(&packet, skb, true))
+    __sync_fetch_and_add(&delay_out_dropped, packet.event.segments);
   return 0;
 }
