@@ -22,6 +22,10 @@ struct connection {
   __u8 ip; /* 4 or 6; 0: neither */
 };
 
+struct inet_sock {
+  unsigned short inet_sport; /* network byte order */
+} __attribute__((preserve_access_index));
+
 /* The first twelve bytes of ::ffff:a.b.c.d */
 static __always_inline bool is_v4_mapped(const __u32 *address) {
   return !address[0] && !address[1] && address[2] == bpf_htonl(0xffff);
@@ -35,6 +39,9 @@ static __always_inline void connection_of(struct connection *connection, struct 
 
   __builtin_memset(connection, 0, sizeof(*connection));
   connection->sport = common->skc_num;
+  /* Given back already, where a connection is aborted; its reset comes after that. */
+  if (!connection->sport)
+    connection->sport = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
   connection->dport = bpf_ntohs(common->skc_dport);
   if (family == AF_INET6) {
     __builtin_memcpy(local, &common->skc_v6_rcv_saddr, sizeof(local));
