@@ -31,6 +31,7 @@ struct delay_out_super {
 
 struct delay_out_socket {
   __u32 run;
+  __u16 sport, dport;
   __u32 super_count; /* the last one's number */
   __u32 forgotten;   /* behind all that was forgotten before all its pieces had left */
   struct delay_out_super supers[DELAY_OUT_SUPERS];
@@ -46,6 +47,23 @@ struct {
 } delay_out_sockets SEC(".maps");
 
 __u32 delay_out_run = 0; /* which time the module is on */
+
+/* A socket may be connected again: what was written before is not of this stream. */
+static __always_inline void delay_out_wrote(struct delay_out_socket *socket,
+                                            const struct connection *connection, __u32 seq) {
+  __u32 count = socket->count;
+
+  if (socket->run != delay_out_run || socket->sport != connection->sport ||
+      socket->dport != connection->dport ||
+      seq_before(seq, socket->writes[(count - 1) % DELAY_OUT_WRITES].seq))
+    count = 0;
+  socket->run = delay_out_run;
+  socket->sport = connection->sport;
+  socket->dport = connection->dport;
+  socket->writes[count % DELAY_OUT_WRITES].seq = seq;
+  socket->writes[count % DELAY_OUT_WRITES].ns = bpf_ktime_get_ns();
+  socket->count = count + 1;
+}
 
 static __always_inline struct delay_out_socket *delay_out_socket_of(struct sock *sk) {
   struct delay_out_socket *socket = bpf_sk_storage_get(&delay_out_sockets, sk, NULL, 0);

@@ -13,7 +13,6 @@ int BPF_PROG(delay_out_write, struct sock *sk) {
   struct delay_out_socket *socket;
   struct connection connection;
   struct tcp_sock *tcp;
-  __u32 count;
 
   if (!host_mode && (!owner || !owner->process) && !current_thread()) return 0;
   connection_of(&connection, sk);
@@ -25,12 +24,7 @@ int BPF_PROG(delay_out_write, struct sock *sk) {
     __sync_fetch_and_add(&delay_out_lost, 1);
     return 0;
   }
-  if (socket->run != delay_out_run) socket->count = 0;
-  socket->run = delay_out_run;
-  count = socket->count;
-  socket->writes[count % DELAY_OUT_WRITES].seq = tcp->write_seq;
-  socket->writes[count % DELAY_OUT_WRITES].ns = bpf_ktime_get_ns();
-  socket->count = count + 1;
+  delay_out_wrote(socket, &connection, tcp->write_seq);
   return 0;
 }
 
