@@ -5,7 +5,7 @@ import { test, type TestContext } from "node:test";
 import { Capture, type Packet } from "./support/capture.js";
 import type { Row } from "./support/csv.js";
 import { accounted, afterEnd, compare, connectionOf, connectionOfPacket, eager, endOf, fetchPage, momentOf, packetRows, reading, send, servePage, talk, told, warnings, watching, type Talk } from "./support/delays.js";
-import { answers, bridged, twoHosts, type Host } from "./support/netns.js";
+import { answers, bridged, Host, twoHosts } from "./support/netns.js";
 import { scratch } from "./support/paths.js";
 import { Command, execute, Run } from "./support/run.js";
 
@@ -291,4 +291,37 @@ test("delay_in: in bulk: rows, and what the run says is missing, are all packets
   accounted(run, "delay_in", unread, all, missing);
   assert.ok(rows.length > 3000, `${rows.length} rows`);
   t.diagnostic(`${packets.length} packets, ${rows.length} rows, ${told(run, "delay_in", unread)} told`);
+});
+
+test("delay_in: macvlan hands over what its siblings send; one socket connected twice", async (t) => {
+  const { near, far } = await twoHosts(t);
+  const [one, two] = [new Host(near.namespace, 1, 9), new Host(far.namespace, 2, 9)] as const;
+  for (const host of [one, two]) {
+    near.ask("ip", "link", "add", "link", "veth", "name", host === one ? "sibling" : "other", "type", "macvlan", "mode", "bridge");
+    if (host === two) near.ask("ip", "link", "set", "other", "netns", far.namespace, "name", "sibling");
+    host.ask("ip", "address", "add", `${host.ipv4}/24`, "dev", "sibling");
+    host.ask("ip", "link", "set", "sibling", "up");
+  }
+  const command = (host: Host, lines: string): string => `ip netns exec ${host.namespace} /usr/bin/python3 -c '${lines}'`;
+  const server = `import socket
+for listener in [socket.create_server(("", port)) for port in (7700, 7701)]:
+    peer = listener.accept()[0]
+    for i in range(40): peer.sendall(peer.recv(300, socket.MSG_WAITALL))`;
+  const client = `import ctypes, socket, time
+peer = socket.socket()
+for port in (7700, 7701):
+    while peer.connect_ex(("${two.ipv4}", port)): time.sleep(0.05)
+    for i in range(40): peer.sendall(bytes(300)); peer.recv(300, socket.MSG_WAITALL)
+    ctypes.CDLL(None).connect(peer.fileno(), bytes(16), 16)`;
+  const run = new Run(t, { config, command: ["sh", "-c", `${command(two, server)} & ${command(one, client)}; wait`] });
+  await run.quietly();
+  const rows = packetRows(run.table("delay_in.csv"));
+  for (const row of rows) assert.ok(row.number("TOTAL") < 1e6, row.toString());
+  for (const port of [7700, 7701])
+    for (const [host, end] of [[one, "SPORT"], [two, "DPORT"]] as const) {
+      const own = at(host, rows).filter((row) => row.number(end) === port && row.number("LEN") > 0);
+      assert.equal(own.reduce((all, row) => all + row.number("LEN"), 0), 12_000, `${port} ${end}`);
+      for (const row of own) assert.ok(row.number("RETRANS") === 0 && !row.isEmpty("TCP"), row.toString());
+    }
+  assert.deepEqual([run.record().modules.delay_in?.events_lost, ...warnings(run)], [0]);
 });

@@ -50,7 +50,8 @@ int BPF_PROG(packet_single, struct sk_buff *skb) { return packet_received(skb); 
 SEC("tp_btf/netif_receive_skb_list_entry")
 int BPF_PROG(packet_list, struct sk_buff *skb) { return packet_received(skb); }
 
-SEC("tp_btf/netif_rx_entry")
+/* Not netif_rx_entry: macvlan hands over what its siblings send behind that. */
+SEC("tp_btf/netif_rx")
 int BPF_PROG(packet_handed, struct sk_buff *skb) { return packet_received(skb); }
 
 SEC("tp_btf/netif_receive_skb")
@@ -59,6 +60,10 @@ int BPF_PROG(packet_network_in, struct sk_buff *skb) {
   bool again;
 
   if (!packet) return 0;
+  if (packet->sk || packet->ns[PACKET_TRANSPORT]) {
+    packet->skb = 0; /* sent, or an earlier packet's: this one came a way that is not known */
+    return 0;
+  }
   again = packet->ns[PACKET_NETWORK];
   packet->ns[PACKET_NETWORK] = bpf_ktime_get_ns();
   if (!again) analyzer_pass(packet, ANALYZER_RECEIVE, PACKET_NETWORK);

@@ -19,13 +19,6 @@ struct delay_in_event {
 
 EVENT_RECORD(delay_in_event);
 
-struct delay_in_socket {
-  struct connection connection;
-  __u32 run;
-  __u32 next; /* where the first packet begins that is not read yet */
-  __u32 high; /* end of what has come */
-};
-
 struct {
   __uint(type, BPF_MAP_TYPE_SK_STORAGE);
   __uint(map_flags, BPF_F_NO_PREALLOC);
@@ -62,9 +55,10 @@ static __always_inline void delay_in_tell(const struct delay_in_packet *packet,
   event_submit(event, sizeof(*event));
 }
 
-/* A socket met for the first time: reading begins with what has not come yet. */
+/* A socket met for the first time, or anew: reading begins with what has not come yet. */
 static __always_inline struct delay_in_socket *delay_in_meet(struct bpf_sock *sk, __u32 rcv_nxt,
-                                                             const struct segment *segment) {
+                                                             const struct segment *segment,
+                                                             bool anew) {
   struct delay_in_socket *socket =
       bpf_sk_storage_get(&delay_in_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 
@@ -72,10 +66,12 @@ static __always_inline struct delay_in_socket *delay_in_meet(struct bpf_sock *sk
     __sync_fetch_and_add(&delay_in_lost, 1);
     return NULL;
   }
-  if (socket->run == delay_in_run) return socket;
+  if (socket->run == delay_in_run && !anew) return socket;
   socket->connection = segment->connection;
   socket->next = segment->syn ? segment->seq + 1 : rcv_nxt;
   socket->high = segment->syn ? segment->seq : rcv_nxt;
+  socket->end = socket->next;
+  socket->waiting = 0;
   socket->run = delay_in_run;
   return socket;
 }

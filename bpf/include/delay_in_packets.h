@@ -20,6 +20,7 @@ struct delay_in_packet {
   __u64 link_ns, network_ns, transport_ns;
   __u8 retransmitted;
   __u8 refused;
+  __u8 twice; /* it came again before TCP had it: either may be the one that is read */
 };
 
 struct delay_in_place {
@@ -53,7 +54,17 @@ struct {
   __type(value, struct delay_in_arrival);
 } delay_in_arrivals SEC(".maps");
 
-__u64 delay_in_kept = 0; /* for a reader */
+struct delay_in_socket {
+  struct connection connection;
+  __u32 run;
+  __u32 next;    /* where the first packet begins that is not read yet */
+  __u32 high;    /* end of what has come */
+  __u32 end;     /* of the data for the reader */
+  __s64 waiting; /* packets for the reader */
+};
+
+__u64 delay_in_kept = 0;   /* for a reader */
+__u64 delay_in_missed = 0; /* read, and not told apart */
 
 static __always_inline struct delay_in_places *delay_in_near(__u64 sk, __u32 begin) {
   __u32 place = (sk ^ (__u64)begin << 32) * 0x9e3779b97f4a7c15ULL >> (64 - DELAY_IN_BITS);
@@ -74,12 +85,14 @@ static __always_inline bool delay_in_take(struct delay_in_place *place, __u64 sk
   return __sync_val_compare_and_swap(&place->sk, sk, DELAY_IN_TAKEN) == sk;
 }
 
-static __always_inline void delay_in_keep(const struct delay_in_packet *packet, __u64 sk) {
+/* True: in place of one that was refused. */
+static __always_inline bool delay_in_keep(const struct delay_in_packet *packet, __u64 sk) {
   struct delay_in_places *near = delay_in_near(sk, packet->begin);
   struct delay_in_place *best = delay_in_find(sk, packet->begin);
+  bool refused = best && best->packet.refused;
   __u64 holder;
 
-  if (!near) return;
+  if (!near) return false;
   for (int i = 0; i < DELAY_IN_WAYS && !best; i++)
     if (!near->places[i].sk) best = &near->places[i];
   if (!best) {
@@ -88,14 +101,17 @@ static __always_inline void delay_in_keep(const struct delay_in_packet *packet, 
       if (near->places[i].packet.transport_ns < best->packet.transport_ns) best = &near->places[i];
   }
   holder = best->sk;
-  if (holder == DELAY_IN_TAKEN || !delay_in_take(best, holder)) return;
+  if (holder == DELAY_IN_TAKEN || !delay_in_take(best, holder)) return false;
   best->packet = *packet;
   best->sk = sk;
+  return refused;
 }
 
 struct delay_in_search {
   __u64 sk;
   __u32 begin, end;
+  __u32 rcv_nxt;
+  bool twice;
 };
 
 /* Over what has come before and is not read yet. 1: the rest of the packet is new. */
@@ -103,29 +119,52 @@ static long delay_in_pass(__u32 index, struct delay_in_search *search) {
   struct delay_in_place *place = delay_in_find(search->sk, search->begin);
 
   if (!place || place->packet.refused || !seq_before(search->begin, search->end)) return 1;
+  /*
+   * What TCP has taken in is not what it expects next. So this one still waits for who is in a call
+   * on the socket; or it was refused unseen, as the kernel leaves a program out where it would
+   * interrupt itself.
+   */
+  if (search->begin == search->rcv_nxt) search->twice = place->packet.twice = 1;
   search->begin = place->packet.end;
   return 0;
 }
 
 /* False: nobody will read it. */
-static __always_inline bool delay_in_arrive(struct delay_in_packet *packet, __u64 sk, __u32 rcv_nxt,
+static __always_inline bool delay_in_arrive(struct delay_in_packet *packet,
+                                            struct delay_in_socket *socket, __u64 sk, __u32 rcv_nxt,
                                             __u64 skb) {
-  struct delay_in_search search = {.sk = sk, .begin = packet->seq, .end = packet->end};
+  struct delay_in_search search = {
+      .sk = sk, .begin = packet->seq, .end = packet->end, .rcv_nxt = rcv_nxt};
   __u32 place = packet_place(skb);
   struct delay_in_arrival *arrival = bpf_map_lookup_elem(&delay_in_arrivals, &place);
 
   if (!arrival || !seq_before(rcv_nxt, packet->end)) return false;
   if (seq_before(packet->seq, rcv_nxt)) search.begin = rcv_nxt;
   bpf_loop(DELAY_IN_AT_ONCE, delay_in_pass, &search, 0);
-  if (!seq_before(search.begin, packet->end)) return false;
+  if (!seq_before(search.begin, packet->end)) {
+    if (!search.twice) return false;
+    __sync_fetch_and_add(&delay_in_kept, 1);
+    __sync_fetch_and_add(&delay_in_missed, 1);
+    return true;
+  }
   packet->begin = search.begin;
   arrival->skb = skb;
   arrival->sk = sk;
   arrival->begin = packet->begin;
   arrival->seq = packet->seq;
-  delay_in_keep(packet, sk);
+  if (seq_before(socket->end, packet->end)) socket->end = packet->end; /* before it is counted */
+  if (!delay_in_keep(packet, sk)) __sync_fetch_and_add(&socket->waiting, 1);
   __sync_fetch_and_add(&delay_in_kept, 1);
   return true;
+}
+
+/* The reader has come to the end of all there was: what was not told by now will not be. */
+static __always_inline void delay_in_settle(struct delay_in_socket *socket, __u32 copied) {
+  __s64 waiting = socket->waiting;
+
+  if (waiting <= 0 || seq_before(copied, socket->end)) return;
+  __sync_fetch_and_add(&socket->waiting, -waiting);
+  __sync_fetch_and_add(&delay_in_missed, waiting);
 }
 
 #endif

@@ -27,7 +27,7 @@ int delay_in_transport(struct __sk_buff *ctx) {
   if (!segment_read(&segment, skb) || !delay_wanted(&segment.connection, &delay_in_choice))
     return 1;
   stamps = packet_find(as_number(skb));
-  if (!stamps || !stamps->ns[PACKET_NETWORK]) {
+  if (!stamps || stamps->sk || !stamps->ns[PACKET_LINK] || !stamps->ns[PACKET_NETWORK]) {
     __sync_fetch_and_add(&delay_in_unstamped, 1);
     return 1;
   }
@@ -38,16 +38,19 @@ int delay_in_transport(struct __sk_buff *ctx) {
   packet.link_ns = stamps->ns[PACKET_LINK];
   packet.network_ns = stamps->ns[PACKET_NETWORK];
   packet.transport_ns = bpf_ktime_get_ns();
+  /* The next packet at this address may come a way that nobody stamps. */
+  if (!stamps->queries) stamps->skb = 0;
   /* Data for a connection that is not established yet comes with the end of the handshake. */
   if (segment.span && sk->state != BPF_TCP_LISTEN) tcp = bpf_tcp_sock(sk);
   if (tcp) {
     rcv_nxt = tcp->rcv_nxt;
-    socket = delay_in_meet(sk, rcv_nxt, &segment);
+    /* A socket may be connected again, to somebody else. */
+    socket = delay_in_meet(sk, rcv_nxt, &segment, sk->state == BPF_TCP_SYN_SENT);
   }
   if (socket) {
     packet.retransmitted = seq_before(segment.seq, socket->high);
     if (seq_before(socket->high, segment_end(&segment))) socket->high = segment_end(&segment);
-    if (delay_in_arrive(&packet, as_number(sk), rcv_nxt, as_number(skb))) return 1;
+    if (delay_in_arrive(&packet, socket, as_number(sk), rcv_nxt, as_number(skb))) return 1;
   }
   delay_in_tell(&packet, &segment.connection, living_process(process), packet.transport_ns, false);
   return 1;
@@ -94,6 +97,8 @@ static long delay_in_step(__u32 index, struct delay_in_reader *reader) {
   packet = place->packet;
   place->sk = 0;
   socket->next = packet.end;
+  if (packet.twice && !packet.refused) return 0;
+  __sync_fetch_and_add(&socket->waiting, -1);
   if (packet.refused) return 0;
   __sync_fetch_and_add(&delay_in_told, 1);
   delay_in_tell(&packet, &socket->connection, reader->process, reader->now, true);
@@ -124,5 +129,6 @@ int BPF_PROG(delay_in_read, struct sock *sk) {
   }
   if (bpf_loop(DELAY_IN_AT_ONCE, delay_in_step, &reader, 0) == DELAY_IN_AT_ONCE)
     socket->next = reader.copied;
+  delay_in_settle(socket, reader.copied);
   return 0;
 }

@@ -48,10 +48,10 @@ export default defineModule<DelayOptions>({
   }),
   needs: () => [...delayNeeds(), ...receivedNeeds(), host.tracepoint("tcp_rcv_space_adjust"), host.tracepoint("kfree_skb")],
   start(context, options) {
-    const lost = losses(context, ["delay_in_lost", "delay_in_unstamped", "owner_lost"]);
+    const lost = losses(context, ["delay_in_lost", "delay_in_unstamped", "delay_in_missed", "owner_lost"]);
     const unstamped = losses(context, ["delay_in_unstamped"]);
     const kept = losses(context, ["delay_in_kept"]);
-    const told = losses(context, ["delay_in_told"]);
+    const told = losses(context, ["delay_in_told", "delay_in_missed"]);
     choose(context, "delay_in", options);
     ownSockets(context);
     stampReceived(context, "all");
