@@ -87,7 +87,7 @@ async function ended(run: Run): Promise<Row[]> {
 
 /** The rows of both hosts are the packets that tshark saw arrive, each once. */
 function allThere(run: Run, rows: readonly Row[], packets: readonly Packet[], hosts: readonly Host[]): void {
-  assert.equal(run.record().modules.delay_in?.events_lost, 0);
+  assert.equal(run.record().modules.delay_in?.events_lost, 0, warnings(run).join());
   for (const host of hosts) {
     const { missing, extra } = compare(at(host, rows), to(host, packets));
     assert.deepEqual(extra, []);

@@ -214,7 +214,7 @@ test("delay_out: with all others on: the packets tshark saw, each once, and whos
     if (pid !== undefined && row.number("LEN") > 0) assert.deepEqual([row.text("COMM"), row.pid], ["curl", pid]);
   }
   const record = run.record();
-  for (const [name, module] of Object.entries(record.modules)) assert.equal(module.events_lost ?? 0, 0, name);
+  for (const [name, module] of Object.entries(record.modules)) assert.equal(module.events_lost ?? 0, 0, `${name} ${warnings(run).join(" ")}`);
   const local = (name: string): Row[] => run.table(name).rows.filter((row) => !row.isEnd && [near.ipv4, near.ipv6, far.ipv4, far.ipv6].includes(row.text("SADDR")));
   assert.deepEqual(local("tcp_connection.csv").map((row) => row.text("DIRECTION")).sort(), ["accept", "accept", "connect", "connect"]);
   assert.equal(local("tcp_inerrs.csv").filter((row) => row.text("DPORT") === "7999" && row.text("REASON") === "NO_SOCKET").length, 2);

@@ -20,7 +20,7 @@ struct delay_in_packet {
   __u64 link_ns, network_ns, transport_ns;
   __u8 retransmitted;
   __u8 refused;
-  __u8 twice; /* it came again before TCP had it: either may be the one that is read */
+  __u8 twice; /* it came again before its turn: either may be the one that is read */
 };
 
 struct delay_in_place {
@@ -110,7 +110,6 @@ static __always_inline bool delay_in_keep(const struct delay_in_packet *packet, 
 struct delay_in_search {
   __u64 sk;
   __u32 begin, end;
-  __u32 rcv_nxt;
   bool twice;
 };
 
@@ -120,21 +119,29 @@ static long delay_in_pass(__u32 index, struct delay_in_search *search) {
 
   if (!place || place->packet.refused || !seq_before(search->begin, search->end)) return 1;
   /*
-   * What TCP has taken in is not what it expects next. So this one still waits for who is in a call
-   * on the socket; or it was refused unseen, as the kernel leaves a program out where it would
-   * interrupt itself.
+   * TCP may have it, waiting for what is before it or for who is in a call on the socket. Or it was
+   * refused unseen, as the kernel leaves a program out where it would interrupt itself.
    */
-  if (search->begin == search->rcv_nxt) search->twice = place->packet.twice = 1;
+  search->twice = place->packet.twice = 1;
   search->begin = place->packet.end;
   return 0;
+}
+
+/* What is of one connection may come on several CPUs at once. */
+static __always_inline void delay_in_extend(struct delay_in_socket *socket, __u32 end) {
+  for (int i = 0; i < 4; i++) {
+    __u32 before = socket->end;
+
+    if (!seq_before(before, end)) return;
+    if (__sync_val_compare_and_swap(&socket->end, before, end) == before) return;
+  }
 }
 
 /* False: nobody will read it. */
 static __always_inline bool delay_in_arrive(struct delay_in_packet *packet,
                                             struct delay_in_socket *socket, __u64 sk, __u32 rcv_nxt,
                                             __u64 skb) {
-  struct delay_in_search search = {
-      .sk = sk, .begin = packet->seq, .end = packet->end, .rcv_nxt = rcv_nxt};
+  struct delay_in_search search = {.sk = sk, .begin = packet->seq, .end = packet->end};
   __u32 place = packet_place(skb);
   struct delay_in_arrival *arrival = bpf_map_lookup_elem(&delay_in_arrivals, &place);
 
@@ -152,7 +159,7 @@ static __always_inline bool delay_in_arrive(struct delay_in_packet *packet,
   arrival->sk = sk;
   arrival->begin = packet->begin;
   arrival->seq = packet->seq;
-  if (seq_before(socket->end, packet->end)) socket->end = packet->end; /* before it is counted */
+  delay_in_extend(socket, packet->end); /* before it is counted */
   if (!delay_in_keep(packet, sk)) __sync_fetch_and_add(&socket->waiting, 1);
   __sync_fetch_and_add(&delay_in_kept, 1);
   return true;

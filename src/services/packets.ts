@@ -34,7 +34,7 @@ export const sentParts: BpfParts = {
 export const receivedNeeds = (): Need[] => [
   host.tracepoint("netif_receive_skb"),
   host.tracepoint("napi_gro_receive_entry"),
-  host.tracepoint("netif_rx_entry"),
+  host.tracepoint("netif_rx"),
 ];
 
 export const sentNeeds = (): Need[] => [
