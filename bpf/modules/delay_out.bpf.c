@@ -50,7 +50,7 @@ int BPF_PROG(delay_out_queue, struct sk_buff *skb) {
   full = sk && owner_is_inet(sk) && owner_is_full(sk);
   socket = full ? delay_out_socket_of(sk) : NULL;
   if (!delay_out_begin(&packet, skb, sk, socket)) return 0;
-  if (!stamps || !stamps->ns[PACKET_TRANSPORT]) {
+  if (!stamps || !stamps->ns[PACKET_TRANSPORT] || !stamps->ns[PACKET_NETWORK]) {
     /* Cut in such a stack, it is found by its place in the stream. */
     if (event->segments > 1 || !socket || !delay_out_find_super(socket, event->seq, false, &search))
       __sync_fetch_and_add(&delay_out_unstamped, event->segments);
