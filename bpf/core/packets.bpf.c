@@ -17,7 +17,9 @@ __u32 packets_received_all = 0, packets_sent_all = 0;
 static __always_inline __u32 packet_queries(struct sk_buff *skb, bool received) {
   struct analyzer_ends ends;
 
-  if (!analyzer_active || !analyzer_read(&ends, skb, skb->data)) return 0;
+  if (!analyzer_active) return 0;
+  /* In fragments alone (napi_gro_frags): what lies at data is an earlier packet's header. */
+  if (skb->len - skb->data_len < ANALYZER_LEAST || !analyzer_read(&ends, skb, skb->data)) return 0;
   return analyzer_match(&ends, received);
 }
 

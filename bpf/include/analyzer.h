@@ -16,7 +16,8 @@
 #include "tree.h"
 
 #define ANALYZER_QUERIES 32
-#define ANALYZER_HEADERS 44 /* as far as the ports behind an IPv6 header */
+#define ANALYZER_LEAST 24   /* as far as the ports behind an IPv4 header */
+#define ANALYZER_HEADERS 44 /* likewise, IPv6 */
 
 enum analyzer_direction { ANALYZER_SEND, ANALYZER_RECEIVE };
 

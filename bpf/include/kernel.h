@@ -130,8 +130,9 @@ struct sk_buff {
   struct sock *sk; /* sent: whose it is; received: mostly not known before the transport layer */
   struct net_device *dev;
   char cb[48];
-  int skb_iif;      /* interface it was received on; 0 on its way out */
-  unsigned int len; /* from data on */
+  int skb_iif;           /* interface it was received on; 0 on its way out */
+  unsigned int len;      /* from data on */
+  unsigned int data_len; /* of that, in fragments */
   unsigned char *head, *data;
   unsigned int end, tail;        /* these and the headers: offsets from head */
   unsigned short mac_header;     /* 0xffff, as of the others: never set */

@@ -77,6 +77,7 @@ static __always_inline struct packet *packet_find_sent(struct sk_buff *skb) {
   struct packet *packet = packet_find(as_number(skb));
 
   if (!packet || packet->sk != as_number(skb->sk)) return NULL;
+  if (packet->began_ns != packet->ns[PACKET_TRANSPORT]) return NULL; /* received, long ago */
   return skb->sk || !skb->skb_iif ? packet : NULL;
 }
 

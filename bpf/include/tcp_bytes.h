@@ -60,9 +60,9 @@ struct {
   __type(value, struct tcp_bytes_total);
 } tcp_bytes_totals SEC(".maps");
 
-__u32 tcp_bytes_stopping = 0;   /* the last walk: what still waits for an owner has none */
-__u64 tcp_bytes_late = 0; /* bytes that moved after the last row of their process */
-__u64 tcp_bytes_lost = 0; /* times that some were late, or no memory was left to count them */
+__u32 tcp_bytes_stopping = 0; /* the last walk: what still waits for an owner has none */
+__u64 tcp_bytes_late = 0;     /* bytes that moved after the last row of their process */
+__u64 tcp_bytes_lost = 0;     /* times that some were late, or no memory was left to count them */
 
 static __always_inline struct tcp_bytes_total *tcp_bytes_total_of(struct tcp_bytes_connection *own,
                                                                   __u32 id, __u32 process) {
