@@ -104,6 +104,13 @@ static __always_inline void delay_out_keep(const struct delay_out_packet *packet
   kept->skb = packet->skb;
 }
 
+/* One of several segments that are not cut yet. */
+static __always_inline bool delay_out_is_whole(struct sk_buff *skb) {
+  struct skb_shared_info *shared = (void *)(skb->head + skb->end);
+
+  return BPF_CORE_READ(shared, gso_size);
+}
+
 /* Not what a tunnel has put around it. In IPv6 other headers may come before TCP's. */
 static __always_inline bool delay_out_is_tcp(const struct segment *segment) {
   __u8 next = segment->protocol;

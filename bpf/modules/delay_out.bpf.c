@@ -87,6 +87,11 @@ static __always_inline bool delay_out_leave(struct delay_out_packet *packet, str
   __u64 address = as_number(skb);
   struct delay_out_packet *kept = delay_out_find(address);
 
+  /* Of one that was cut the address is free, and may be a piece's. */
+  if (kept && kept->event.segments > 1 && !delay_out_is_whole(skb)) {
+    __sync_val_compare_and_swap(&kept->skb, address, 0);
+    kept = NULL;
+  }
   if (!kept || kept->sk != as_number(sk) || !delay_out_take(kept, address))
     return sk && delay_out_piece(packet, skb, sk, dropped);
   *packet = *kept;
