@@ -1,7 +1,8 @@
 // The delay_in module against a program's own clock, and against tshark on the receiving interface. Owns: that every received packet is one
 // row or told as missing, with the moment its last byte was read. Does not own: what is sent (delay_out.test.ts).
 import assert from "node:assert/strict";
-import { test, type TestContext } from "node:test";
+import type { TestContext } from "node:test";
+import { test } from "./support/attempts.js";
 import { Capture, type Packet } from "./support/capture.js";
 import type { Row } from "./support/csv.js";
 import { accounted, afterEnd, compare, connectionOf, connectionOfPacket, eager, endOf, fetchPage, momentOf, packetRows, reading, send, servePage, talk, told, warnings, watching, type Talk } from "./support/delays.js";

@@ -2,7 +2,8 @@
 // that every sent packet is one row or told as missing, and that each wait is in the column of its layer. Does not own: what is received
 // (delay_in.test.ts).
 import assert from "node:assert/strict";
-import { test, type TestContext } from "node:test";
+import type { TestContext } from "node:test";
+import { test } from "./support/attempts.js";
 import { Capture, type Packet } from "./support/capture.js";
 import type { Row } from "./support/csv.js";
 import { compare, eager, fetchPage, momentOf, packetRows, reading, send, servePage, talk, told, warnings, watching, type Talk } from "./support/delays.js";
@@ -141,7 +142,7 @@ test("delay_out: cut in software, and dropped by a full queue: rows, and what th
   const run = await started(t, { delay_out_dport: 7700 });
   const capture = await Capture.start(t, near, far);
   const before = queue();
-  await send(t, near, far.ipv4, "peer.sendall(bytes(2000000))");
+  await send(t, near, far.ipv4, "peer.sendall(bytes(600000))");
   await receiving.finished;
   const drops = queue().drops - before.drops;
   const packets = sentBy(near, await capture.packets());

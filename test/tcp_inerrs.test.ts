@@ -3,7 +3,8 @@
 // the receiving interface and the kernel's counters in the receiver's namespace.
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { test, type TestContext } from "node:test";
+import type { TestContext } from "node:test";
+import { test } from "./support/attempts.js";
 import type { Row, Table } from "./support/csv.js";
 import { answers, twoHosts, type Host } from "./support/netns.js";
 import { root, scratch } from "./support/paths.js";
