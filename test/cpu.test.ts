@@ -8,7 +8,8 @@ import assert from "node:assert/strict";
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
-import { describe, test, type TestContext } from "node:test";
+import { describe, type TestContext } from "node:test";
+import { test } from "./support/attempts.js";
 import type { Row, Table } from "./support/csv.js";
 import {
   close,

@@ -1,6 +1,7 @@
-// Tests that count every packet. Owns: trying such a test again. A kernel may leave tracing programs out in places: the one this was
-// developed on does while a thread of pid 1 is current, so what a softirq does that interrupts pid 1 is not seen
-// (docs/architecture.md). What pid 1 does meanwhile is not the tests'. A wrong count is wrong each time.
+// Tests that the machine itself may disturb. Owns: trying such a test again. Those that count every packet: a kernel may leave tracing
+// programs out in places; the one this was developed on does while a thread of pid 1 is current, so what a softirq does that
+// interrupts pid 1 is not seen (docs/architecture.md). Those that compare two clocks' views of one moment: the monitor, or the witness,
+// may be off the CPU just then. What is wrong is wrong each time.
 import { test as once, type TestContext } from "node:test";
 
 const most = 3;
