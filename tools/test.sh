@@ -26,7 +26,7 @@ failed=()
 check() {
   local name=$1 status=0 begun=$SECONDS
   shift
-  timeout --foreground -k 10 300 "$@" >"$scratch/$name.log" 2>&1 </dev/null || status=$?
+  timeout --foreground -k 10 600 "$@" >"$scratch/$name.log" 2>&1 </dev/null || status=$?
   if [ $status = 0 ]; then
     echo "ok      $name ($((SECONDS - begun)) s)"
   else
