@@ -87,8 +87,6 @@ int heap_release(struct bpf_raw_tracepoint_args *ctx) {
   return 1;
 }
 
-struct bpf_map;
-
 static long heap_sweep_one(struct bpf_map *map, struct heap_key *key, void *value, void *context) {
   __u32 space = key->space;
 

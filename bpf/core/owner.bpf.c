@@ -74,13 +74,11 @@ static __always_inline int owner_touch(struct sock *sk) {
 
   if (!owner_is_inet(sk)) return 0;
   owner = bpf_sk_storage_get(&socket_owners, sk, NULL, thread ? BPF_SK_STORAGE_GET_F_CREATE : 0);
-  if (!owner) {
-    if (thread) __sync_fetch_and_add(&owner_lost, 1);
+  if (!owner && !thread) return 0;
+  if (owner && owner->process == process && (process || owner->outside) &&
+      owner->cookie == (__u64)sk->__sk_common.skc_cookie.counter)
     return 0;
-  }
-  if (owner->process != process || (!process && !owner->outside) ||
-      owner->cookie != (__u64)sk->__sk_common.skc_cookie.counter)
-    owner_give(owner, bpf_get_socket_cookie(sk), process);
+  owner_give(owner, bpf_get_socket_cookie(sk), process);
   return 0;
 }
 
