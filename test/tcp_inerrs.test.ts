@@ -231,3 +231,22 @@ for first in (True, False):
   assert.ok(rows.length <= since("Tcp.RetransSegs"), `${JSON.stringify(told(rows))}, ${since("Tcp.RetransSegs")} sent again`);
   assert.equal(run.record().modules["tcp_inerrs"]?.events_lost, 0);
 });
+
+test("tcp_inerrs: of a connection that is over: whose it was", async (t) => {
+  const { near, far } = await twoHosts(t);
+  far.ask("sysctl", "-q", "-w", "net.ipv4.tcp_rfc1337=1"); // or the sender's reset would end what is kept of it
+  // The last of the three is never connected: so the process is still there.
+  const run = new Run(t, { config, command: far.inside("python3", script, "serve", port, "3"), deadline: 60 });
+  const [, pid] = await run.says(/^ready (\d+)$/m);
+  const expected: Record<string, number> = {};
+  for (const [from, to] of [[near.ipv4, far.ipv4], [near.ipv6, far.ipv6]] as const) {
+    const { code, stdout, stderr } = await execute(t, near.inside("python3", script, "late", from, to, port, "veth"));
+    assert.equal(code, 0, stderr);
+    const { sport, count } = JSON.parse(stdout) as Sent;
+    expected[[pid, "python3", from.includes(":") ? 6 : 4, from, sport, to, port, "TCP_RFC7323_TW_PAWS", "TIME_WAIT"].join()] = count;
+  }
+  await until("the rows", () => run.table("tcp_inerrs.csv").rows.length >= 6);
+  run.child.kill("SIGTERM");
+  await run.finished;
+  assert.deepEqual(told(run.table("tcp_inerrs.csv").rows.filter((row) => !row.isEnd)), expected);
+});

@@ -7,6 +7,7 @@
 
 #include "analyzer.h"
 #include "connection.h"
+#include "owner_past.h"
 
 SEC("cgroup_skb/ingress")
 int analyzer_transport_in(struct __sk_buff *ctx) {
@@ -17,7 +18,7 @@ int analyzer_transport_in(struct __sk_buff *ctx) {
   if (!packet || !packet->queries) return 1;
   sk = ctx->sk ? bpf_sk_fullsock(ctx->sk) : NULL;
   packet->ns[PACKET_TRANSPORT] = bpf_ktime_get_ns();
-  analyzer_know(packet, sk ? bpf_sk_storage_get(&socket_owners, sk, NULL, 0) : NULL,
+  analyzer_know(packet, owner_process(sk ? bpf_sk_storage_get(&socket_owners, sk, NULL, 0) : NULL),
                 ANALYZER_RECEIVE, PACKET_TRANSPORT);
   /* What TCP makes of it is not the way any more: it drops old acknowledgements and the like. */
   if (sk && sk->protocol == IPPROTO_TCP) packet->queries = 0;
@@ -106,9 +107,15 @@ static __always_inline bool analyzer_ours(const struct packet *packet, struct so
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(analyzer_dropped, struct sk_buff *skb, void *location, __u32 reason) {
   struct packet *packet = packet_find(as_number(skb));
-  struct sock *sk = skb->sk;
+  struct sock *sk = skb->sk, *receiver = drop_socket(ctx);
 
   if (!packet || !packet->queries) return 0;
+  if (is_past(receiver) && !packet->sk && !packet->ns[PACKET_TRANSPORT]) {
+    packet->ns[PACKET_TRANSPORT] = bpf_ktime_get_ns();
+    analyzer_know(packet, past_owner(receiver), ANALYZER_RECEIVE, PACKET_TRANSPORT);
+    packet->queries = 0;
+    return 0;
+  }
   if (reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_NOT_SPECIFIED)) return 0;
   /* The address may be by now that of something that begins no way here. */
   if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6)) return 0;

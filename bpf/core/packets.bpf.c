@@ -112,7 +112,7 @@ int BPF_PROG(packet_network_out, struct sk_buff *skb) {
   if (!packet || packet->ns[PACKET_NETWORK]) return 0;
   packet->ns[PACKET_NETWORK] = bpf_ktime_get_ns();
   if (!packet->queries) return 0;
-  analyzer_know(packet, sk && owner_is_full(sk) ? packet_owner(sk) : NULL, ANALYZER_SEND,
-                PACKET_NETWORK);
+  analyzer_know(packet, owner_process(sk && owner_is_full(sk) ? packet_owner(sk) : NULL),
+                ANALYZER_SEND, PACKET_NETWORK);
   return 0;
 }

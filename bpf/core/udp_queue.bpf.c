@@ -110,7 +110,7 @@ static __always_inline void udp_queue_count_drop(__u32 process) {
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(udp_queue_drop, struct sk_buff *skb, void *location, __u32 reason) {
   struct udp_stamp *stamp;
-  struct sock *sk = NULL;
+  struct sock *sk = drop_socket(ctx);
   __u64 key = (__u64)skb, cookie;
   __u32 process, *dropped, one = 1;
 
@@ -119,7 +119,6 @@ int BPF_PROG(udp_queue_drop, struct sk_buff *skb, void *location, __u32 reason) 
   cookie = stamp->cookie;
   process = stamp->process;
   /* A stamp whose read could not be told may stand where another buffer now is. */
-  if (bpf_core_field_exists(((struct trace_event_raw_kfree_skb *)0)->rx_sk)) sk = (void *)ctx[3];
   if (sk ? bpf_get_socket_cookie(sk) != cookie : skb->len != stamp->length) return 0;
   if (bpf_map_delete_elem(&udp_stamps, &key)) return 0;
   dropped = bpf_map_lookup_elem(&udp_queue_dropped, &cookie);

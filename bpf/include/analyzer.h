@@ -167,10 +167,9 @@ __noinline int analyzer_own(__u32 query, __u32 process, __u64 ns) {
   return 0;
 }
 
-/* It has come to the layer where its socket is known. */
-static __always_inline void analyzer_know(struct packet *packet, const struct socket_owner *owner,
-                                          __u32 direction, __u32 layer) {
-  __u32 process = owner_process(owner);
+/* It has come to the layer where its socket is known. `process`: whose it is. */
+static __always_inline void analyzer_know(struct packet *packet, __u32 process, __u32 direction,
+                                          __u32 layer) {
   __u32 queries = packet->queries;
 
   if (!host_mode && !process) {

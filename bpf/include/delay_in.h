@@ -55,6 +55,30 @@ static __always_inline void delay_in_tell(const struct delay_in_packet *packet,
   event_submit(event, sizeof(*event));
 }
 
+/* What is known of the packet where TCP has it; false: it is not wanted, or not known. */
+static __always_inline bool delay_in_look(struct delay_in_packet *packet, struct segment *segment,
+                                          struct sk_buff *skb) {
+  struct packet *stamps;
+
+  if (!segment_read(segment, skb) || !delay_wanted(&segment->connection, &delay_in_choice))
+    return false;
+  stamps = packet_find(as_number(skb));
+  if (!stamps || stamps->sk || !stamps->ns[PACKET_LINK] || !stamps->ns[PACKET_NETWORK]) {
+    __sync_fetch_and_add(&delay_in_unstamped, 1);
+    return false;
+  }
+  packet->seq = segment->seq;
+  packet->end = segment->seq + segment->length;
+  packet->ack = segment->ack;
+  packet->segments = segment->segments;
+  packet->link_ns = stamps->ns[PACKET_LINK];
+  packet->network_ns = stamps->ns[PACKET_NETWORK];
+  packet->transport_ns = bpf_ktime_get_ns();
+  /* The next packet at this address may come a way that nobody stamps. */
+  if (!stamps->queries) stamps->skb = 0;
+  return true;
+}
+
 /* A socket met for the first time, or anew: reading begins with what has not come yet. */
 static __always_inline struct delay_in_socket *delay_in_meet(struct bpf_sock *sk, __u32 rcv_nxt,
                                                              const struct segment *segment,

@@ -24,6 +24,13 @@ static __always_inline __u64 task_run_delay(struct task_struct *task) {
   return BPF_CORE_READ(task, sched_info.run_delay);
 }
 
+/* kfree_skb's: the socket that was to receive the packet (its fourth argument since 6.11,
+ * c53795d48ee8). It may be let go of by now, but its memory stays a socket's for as long. */
+static __always_inline struct sock *drop_socket(const unsigned long long *ctx) {
+  if (!bpf_core_field_exists(((struct trace_event_raw_kfree_skb *)0)->rx_sk)) return NULL;
+  return (struct sock *)ctx[3];
+}
+
 /* The sixth argument: libbpf names it since 1.2. */
 #ifndef PT_REGS_PARM6
 #if defined(__TARGET_ARCH_x86)

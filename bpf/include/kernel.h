@@ -149,7 +149,7 @@ struct skb_shared_info {
   unsigned int gso_type;
 };
 
-/* For its members: the arguments of the tracepoint follow them (rx_sk: 6.11, c53795d48ee8). */
+/* For its members: the arguments of the tracepoint follow them (drift.h). */
 struct trace_event_raw_kfree_skb {
   void *rx_sk;
 };

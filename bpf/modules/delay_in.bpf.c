@@ -6,6 +6,7 @@
  * reader's place (copied_seq) has reached its end.
  */
 #include "delay_in.h"
+#include "owner_past.h"
 
 /* Runs in TCP's receive path with the socket known, before TCP looks at the packet. */
 SEC("cgroup_skb/ingress")
@@ -16,7 +17,6 @@ int delay_in_transport(struct __sk_buff *ctx) {
   struct delay_in_socket *socket = NULL;
   struct socket_owner *owner;
   struct bpf_tcp_sock *tcp = NULL;
-  struct packet *stamps;
   struct segment segment;
   __u32 process = 0, rcv_nxt = 0;
 
@@ -24,22 +24,7 @@ int delay_in_transport(struct __sk_buff *ctx) {
   owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
   process = owner_process(owner);
   if (!process && !host_mode) return 1;
-  if (!segment_read(&segment, skb) || !delay_wanted(&segment.connection, &delay_in_choice))
-    return 1;
-  stamps = packet_find(as_number(skb));
-  if (!stamps || stamps->sk || !stamps->ns[PACKET_LINK] || !stamps->ns[PACKET_NETWORK]) {
-    __sync_fetch_and_add(&delay_in_unstamped, 1);
-    return 1;
-  }
-  packet.seq = segment.seq;
-  packet.end = segment.seq + segment.length;
-  packet.ack = segment.ack;
-  packet.segments = segment.segments;
-  packet.link_ns = stamps->ns[PACKET_LINK];
-  packet.network_ns = stamps->ns[PACKET_NETWORK];
-  packet.transport_ns = bpf_ktime_get_ns();
-  /* The next packet at this address may come a way that nobody stamps. */
-  if (!stamps->queries) stamps->skb = 0;
+  if (!delay_in_look(&packet, &segment, skb)) return 1;
   /* Data for a connection that is not established yet comes with the end of the handshake. */
   if (segment.span && sk->state != BPF_TCP_LISTEN) tcp = bpf_tcp_sock(sk);
   if (tcp) {
@@ -56,14 +41,28 @@ int delay_in_transport(struct __sk_buff *ctx) {
   return 1;
 }
 
+/* To a connection that is over: it has no data to read, and ends here. */
+static __always_inline int delay_in_late(struct sk_buff *skb, struct sock *sk) {
+  struct delay_in_packet packet = {};
+  struct segment segment;
+  __u32 process = living_process(past_owner(sk));
+
+  if (!process && !host_mode) return 0;
+  if (delay_in_look(&packet, &segment, skb))
+    delay_in_tell(&packet, &segment.connection, process, packet.transport_ns, false);
+  return 0;
+}
+
 /* Refused by TCP: what lies here in the stream comes, or has come, by another packet. */
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(delay_in_refused, struct sk_buff *skb) {
   __u64 address = as_number(skb);
   __u32 place = packet_place(address), seq;
   struct delay_in_arrival *arrival = bpf_map_lookup_elem(&delay_in_arrivals, &place);
+  struct sock *receiver = drop_socket(ctx);
   struct delay_in_place *kept;
 
+  if (is_past(receiver)) return delay_in_late(skb, receiver);
   if (!arrival || arrival->skb != address) return 0;
   arrival->skb = 0;
   /* The address may be another packet's by now. */

@@ -10,10 +10,9 @@
 #include <linux/tcp.h>
 
 #include "connection.h"
+#include "owner_past.h"
 #include "tree.h"
 
-#define TCP_INERRS_TIME_WAIT 6 /* include/net/tcp_states.h, here and below */
-#define TCP_INERRS_NEW_SYN_RECV 12
 #define TCP_INERRS_HOP 0 /* RFC 8200 */
 #define TCP_INERRS_ROUTING 43
 #define TCP_INERRS_DEST 60
@@ -99,24 +98,23 @@ int BPF_PROG(tcp_inerrs_drop, struct sk_buff *skb, void *location, __u32 reason)
   struct tcp_inerrs_event *event;
   struct tcphdr tcp = {};
   struct connection ends = {};
-  struct socket_owner *owner = NULL;
-  struct sock *sk = NULL;
+  struct sock *sk = drop_socket(ctx);
   __u32 process = 0, there;
   __u64 ns;
   __u8 state = 0;
 
-  if (bpf_core_field_exists(((struct trace_event_raw_kfree_skb *)0)->rx_sk)) sk = (void *)ctx[3];
   if (sk) {
     if (!owner_is_inet(sk)) return 0;
     state = sk->__sk_common.skc_state;
-    /* The two short kinds of TCP's sockets have neither protocol nor owner. */
-    if (state != TCP_INERRS_TIME_WAIT && state != TCP_INERRS_NEW_SYN_RECV) {
+    /* The two short kinds of TCP's sockets have no protocol. */
+    if (owner_is_full(sk)) {
       if (sk->sk_protocol != IPPROTO_TCP) return 0;
-      owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
+      /* Of a connection nobody has touched yet: whose the listener is. */
+      process = owner_process(bpf_sk_storage_get(&socket_owners, sk, NULL, 0));
+    } else if (is_past(sk)) {
+      process = past_owner(sk);
     }
   }
-  /* Of a connection nobody has touched yet: whose the listener is. */
-  process = owner_process(owner);
   if (!process && !host_mode) return 0;
   if (bpf_core_enum_value_exists(enum skb_drop_reason, SKB_DROP_REASON_QUEUE_PURGE) &&
       reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_QUEUE_PURGE))

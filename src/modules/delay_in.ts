@@ -15,7 +15,7 @@ import {
 } from "../services/delays.js";
 import { losses } from "../services/losses.js";
 import { receivedNeeds, receivedParts, stampReceived } from "../services/packets.js";
-import { ownerParts, ownSockets } from "../services/sockets.js";
+import { ownerParts, ownSockets, pastParts, rememberOwners } from "../services/sockets.js";
 
 const programs = ["delay_in_read", "delay_in_refused", "delay_in_transport"];
 
@@ -42,8 +42,8 @@ export default defineModule<DelayOptions>({
   ...delayKeys("delay_in"),
   columns: () => columns,
   bpf: () => ({
-    programs: [...ownerParts.programs, ...receivedParts.programs, ...programs],
-    maps: [...ownerParts.maps, ...receivedParts.maps, "delay_in_packets", "delay_in_arrivals", "delay_in_sockets"],
+    programs: [...ownerParts.programs, ...pastParts.programs, ...receivedParts.programs, ...programs],
+    maps: [...ownerParts.maps, ...pastParts.maps, ...receivedParts.maps, "delay_in_packets", "delay_in_arrivals", "delay_in_sockets"],
     stream: { number: "delay_in_stream", record: "struct delay_in_event" },
   }),
   needs: () => [...delayNeeds(), ...receivedNeeds(), host.tracepoint("tcp_rcv_space_adjust"), host.tracepoint("kfree_skb")],
@@ -54,6 +54,7 @@ export default defineModule<DelayOptions>({
     const told = losses(context, ["delay_in_told", "delay_in_missed"]);
     choose(context, "delay_in", options);
     ownSockets(context);
+    rememberOwners(context);
     stampReceived(context, "all");
     const detach = attachAll(context, programs);
     return {

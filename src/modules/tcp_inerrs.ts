@@ -5,7 +5,7 @@
 import { kernel } from "libbpf-ts";
 import { attachAll, type Column, defineModule, host, type Need, onOff, processColumns } from "../core/module.js";
 import { losses } from "../services/losses.js";
-import { connectionColumns, ownerNeeds, ownerParts, ownSockets } from "../services/sockets.js";
+import { connectionColumns, ownerNeeds, ownerParts, ownSockets, pastParts, rememberOwners } from "../services/sockets.js";
 
 interface Options {
   readonly ip: 4 | 6 | null;
@@ -95,8 +95,8 @@ export default defineModule<Options>({
   },
   columns,
   bpf: () => ({
-    programs: [...ownerParts.programs, "tcp_inerrs_drop"],
-    maps: ownerParts.maps,
+    programs: [...ownerParts.programs, ...pastParts.programs, "tcp_inerrs_drop"],
+    maps: [...ownerParts.maps, ...pastParts.maps],
     stream: { number: "tcp_inerrs_stream", record: "struct tcp_inerrs_event" },
   }),
   needs: () => [
@@ -116,6 +116,7 @@ export default defineModule<Options>({
       );
     }
     ownSockets(context);
+    rememberOwners(context);
     const detach = attachAll(context, ["tcp_inerrs_drop"]);
     return {
       kind: "stream",

@@ -6,14 +6,14 @@
 import { attachAll, type BpfParts, type Context, host, monotonicNs, type Need } from "../core/module.js";
 import { type Identity, type Names, namesOf } from "./names.js";
 import { receivedNeeds, receivedParts, sentNeeds, sentParts, stampReceived, stampSent } from "./packets.js";
-import { holderNeeds, holderParts, holdSockets } from "./sockets.js";
+import { holderNeeds, holderParts, holdSockets, pastParts, rememberOwners } from "./sockets.js";
 
 /** Where packets end their way first: one under way while these are attached is not counted in half. */
 const programs = ["analyzer_transport_in", "analyzer_link_out", "analyzer_retransmit", "analyzer_retransmit_synack", "analyzer_dropped"];
 
 const parts: BpfParts = {
-  programs: [...holderParts.programs, ...receivedParts.programs, ...sentParts.programs, ...programs],
-  maps: [...holderParts.maps, ...receivedParts.maps, ...sentParts.maps],
+  programs: [...holderParts.programs, ...pastParts.programs, ...receivedParts.programs, ...sentParts.programs, ...programs],
+  maps: [...holderParts.maps, ...pastParts.maps, ...receivedParts.maps, ...sentParts.maps],
 };
 
 export const analyzerNeeds = (): Need[] => [
@@ -262,6 +262,7 @@ export class Analyzer {
     const { context, release } = this.#lend(parts);
     try {
       holdSockets(context);
+      rememberOwners(context);
       stampReceived(context, "asked");
       stampSent(context, "asked");
       const names = namesOf(context);

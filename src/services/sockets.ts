@@ -42,6 +42,14 @@ export function ownSockets(context: Context): void {
   holdSockets(context);
 }
 
+/** What {@link rememberOwners} needs. */
+export const pastParts = { programs: ["owner_pass"], maps: ["past_owners"] };
+
+/** A connection that is over keeps its owner for as long as packets of it may come. */
+export function rememberOwners(context: Context): void {
+  context.shared("past owners", () => ({ stop: attachAll(context, pastParts.programs) }));
+}
+
 /** IP, and the two ends in the given order, of a record's `struct connection` called `connection`. */
 export function connectionColumns(order: readonly ("s" | "d")[]): Column[] {
   const names = { s: ["local", "SADDR", "SPORT"], d: ["remote", "DADDR", "DPORT"] } as const;

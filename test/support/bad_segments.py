@@ -3,6 +3,7 @@
 
     bad_segments.py serve PORT CONNECTIONS
     bad_segments.py send FROM TO PORT INTERFACE
+    bad_segments.py late FROM TO PORT INTERFACE
 """
 import json
 import os
@@ -26,6 +27,9 @@ def serve(port, connections):
             peer.close()
             continue
         peer.sendall(b"y")
+        if word == b"c":  # closed first
+            peer.close()
+            continue
         poll = select.poll()
         poll.register(peer, select.POLLRDHUP)
         poll.poll()
@@ -171,7 +175,16 @@ def send(source, target, port, interface):
     sender.say("unread", 0, sport, port)
 
 
+def late(source, target, port, interface):
+    """To a connection whose other end has closed first, and waits."""
+    sender = Sender(source, target, interface)
+    peer, sport, seq, ack, ours, theirs = sender.connect(port, b"c")
+    assert peer.recv(1) == b""
+    peer.close()
+    sender.send("old stamp", 3, sport, port, seq + 1, ack + 1, ACK, b"", stamps(ours - 10**6, theirs))
+
+
 if sys.argv[1] == "serve":
     serve(int(sys.argv[2]), int(sys.argv[3]))
 else:
-    send(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5])
+    {"send": send, "late": late}[sys.argv[1]](sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5])

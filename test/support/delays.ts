@@ -60,7 +60,12 @@ export function compare(rows: readonly Row[], packets: readonly Packet[]): { mis
   return { missing, extra: [...left].filter(([, count]) => count > 0).map(([key, count]) => `${key} ×${count}`) };
 }
 
-/** Packets without data that come when their receiver has said all it had to: in TIME_WAIT they belong to nobody. */
+/** A packet that is for no socket: its receiver says so, or it says that itself. */
+export function forNobody(packets: readonly Packet[], packet: Packet): boolean {
+  return packet.reset || packets.some(({ saddr, sport, reset }) => reset && saddr === packet.daddr && sport === packet.dport);
+}
+
+/** Packets without data that come when their receiver has said all it had to: in a tree its process has ended. */
 export function afterEnd(packets: readonly Packet[], missing: readonly Packet[]): boolean {
   return missing.every((packet) => {
     const back = packets.filter(({ saddr, sport, time }) => saddr === packet.daddr && sport === packet.dport && time <= packet.time);
