@@ -95,6 +95,7 @@ static __always_inline struct delay_in_socket *delay_in_meet(struct bpf_sock *sk
   socket->next = segment->syn ? segment->seq + 1 : rcv_nxt;
   socket->high = segment->syn ? segment->seq : rcv_nxt;
   socket->end = socket->next;
+  socket->away = 0;
   socket->waiting = 0;
   socket->run = delay_in_run;
   return socket;

@@ -68,7 +68,7 @@ int BPF_PROG(delay_in_refused, struct sk_buff *skb) {
   /* The address may be another packet's by now. */
   if (bpf_probe_read_kernel(&seq, sizeof(seq), skb->head + skb->transport_header + 4)) return 0;
   if (bpf_ntohl(seq) != arrival->seq) return 0;
-  kept = delay_in_find(arrival->sk, arrival->begin);
+  kept = delay_in_find(arrival->sk, arrival->begin, true);
   if (kept) kept->packet.refused = 1;
   return 0;
 }
@@ -87,7 +87,7 @@ static long delay_in_step(__u32 index, struct delay_in_reader *reader) {
   struct delay_in_packet packet;
 
   if (!seq_before(socket->next, reader->copied)) return 1;
-  place = delay_in_find(reader->sk, socket->next);
+  place = delay_in_find(reader->sk, socket->next, socket->away);
   if (place && seq_before(reader->copied, place->packet.end)) return 1;
   if (!place || !delay_in_take(place, reader->sk)) {
     socket->next = reader->copied; /* until a packet begins where the reader stands */
@@ -95,6 +95,7 @@ static long delay_in_step(__u32 index, struct delay_in_reader *reader) {
   }
   packet = place->packet;
   place->sk = 0;
+  if (packet.away) __sync_fetch_and_add(&socket->away, -1);
   socket->next = packet.end;
   if (packet.twice && !packet.refused) return 0;
   __sync_fetch_and_add(&socket->waiting, -1);

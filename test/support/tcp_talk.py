@@ -6,7 +6,7 @@
 # Steps: write=SIZE[xTIMES], wait=MS, and, by the other end, each 4 ms after the one before, so that no two are one moment:
 # read=SIZE, peek=SIZE, trunc=SIZE, waitall=SIZE, splice=SIZE, readv=SIZE. In the end all that is left is read. room=SIZE: of the
 # reader's buffer, from the beginning on.
-# Prints JSON: ports, the clocks' distance, and [bytes so far, CLOCK_MONOTONIC before, after] of each write and read.
+# Prints JSON: ports, the clocks' distance (of several readings the closest), and [bytes so far, CLOCK_MONOTONIC before, after] of each write and read.
 import json, os, socket, sys, time
 
 address, steps = sys.argv[1], sys.argv[2:]
@@ -74,4 +74,4 @@ while not reads or reads[-1][0] < writes[-1][0]:
     time.sleep(0.004)
     log(reads, lambda: how["read"](1 << 16))
 ports = {"writer": writer.getsockname()[1], "reader": reader.getsockname()[1]}
-print(json.dumps({**ports, "unix": time.time_ns() - now(), "writes": writes, "reads": reads}))
+print(json.dumps({**ports, "unix": max(time.time_ns() - now() for _ in range(20)), "writes": writes, "reads": reads}))
