@@ -30,13 +30,12 @@ __u64 udp_queue_unread = 0;     /* thrown away with their socket */
 
 SEC("cgroup_skb/ingress")
 int udp_queue_ingress(struct __sk_buff *ctx) {
-  struct udp_stamp stamp = {.cookie = bpf_get_socket_cookie(ctx)};
-  struct connection *connection = &stamp.connection;
   struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
+  struct udp_stamp stamp = {.skb = as_number(skb), .cookie = bpf_get_socket_cookie(ctx)};
+  struct connection *connection = &stamp.connection;
   struct bpf_sock *sk = ctx->sk;
   struct socket_owner *owner;
   struct udp_queue *queue;
-  __u64 key = (__u64)skb;
   struct sock *kernel_sk;
   __u32 header, addresses[2];
   __u16 ports[2];
@@ -67,9 +66,8 @@ int udp_queue_ingress(struct __sk_buff *ctx) {
   stamp.ns = bpf_ktime_get_ns();
   if (!queue->front) udp_queue_note(queue, udp_queue_front(kernel_sk), stamp.ns);
   stamp.number = __sync_fetch_and_add(&queue->arrived, 1);
-  if (bpf_map_update_elem(&udp_stamps, &key, &stamp, BPF_ANY))
-    __sync_fetch_and_add(&udp_queue_unstamped, 1);
-  queue->recent[stamp.number & (UDP_QUEUE_RECENT - 1)] = key;
+  if (!udp_stamp_keep(&stamp)) __sync_fetch_and_add(&udp_queue_unstamped, 1);
+  queue->recent[stamp.number & (UDP_QUEUE_RECENT - 1)] = stamp.skb;
   return 1;
 }
 
@@ -111,16 +109,17 @@ SEC("tp_btf/kfree_skb")
 int BPF_PROG(udp_queue_drop, struct sk_buff *skb, void *location, __u32 reason) {
   struct udp_stamp *stamp;
   struct sock *sk = drop_socket(ctx);
-  __u64 key = (__u64)skb, cookie;
+  __u64 address = as_number(skb), cookie;
   __u32 process, *dropped, one = 1;
 
-  stamp = bpf_map_lookup_elem(&udp_stamps, &key);
+  stamp = udp_stamp_find(address);
   if (!stamp) return 0;
   cookie = stamp->cookie;
   process = stamp->process;
   /* A stamp whose read could not be told may stand where another buffer now is. */
   if (sk ? bpf_get_socket_cookie(sk) != cookie : skb->len != stamp->length) return 0;
-  if (bpf_map_delete_elem(&udp_stamps, &key)) return 0;
+  if (!udp_stamp_take(stamp, address)) return 0;
+  stamp->skb = 0;
   dropped = bpf_map_lookup_elem(&udp_queue_dropped, &cookie);
   if (dropped)
     __sync_fetch_and_add(dropped, 1);

@@ -261,4 +261,12 @@ struct bpf_map;
 
 #pragma clang attribute pop
 
+extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak; /* these: 6.2 */
+extern void *bpf_rdonly_cast(const void *, __u32)
+__ksym __weak;
+
+/* `pointer` as one to a kernel type, read as the arguments of a tracepoint are: without a call. */
+#define kernel_type(type, pointer) \
+  ((struct type *)bpf_rdonly_cast(pointer, bpf_core_type_id_kernel(struct type)))
+
 #endif

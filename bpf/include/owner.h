@@ -16,8 +16,6 @@
 #define OWNER_NEW_SYN_RECV 12
 #define MSG_PEEK 2 /* include/linux/socket.h */
 
-extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak; /* 6.2 */
-
 struct socket_owner {
   __u64 cookie;       /* of the socket this entry was made for: a clone carries its listener's */
   __u64 rx_unclaimed; /* bytes that passed while nobody of the tree had touched the socket yet */

@@ -1,38 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Owns: what is known of the datagrams that wait in UDP sockets: when each came and from whom, and
- * what is at the front. Owns not: when any of that changes (core/udp_queue.bpf.c).
+ * Owns: what is known of a UDP socket's queue: how many came and were read, and what is at the
+ * front. Owns not: when any of that changes (core/udp_queue.bpf.c), the datagrams (udp_stamps.h).
  */
 #ifndef TREESNOOP_UDP_QUEUE_H
 #define TREESNOOP_UDP_QUEUE_H
 
 #include <linux/in.h>
 
-#include "connection.h"
 #include "tree.h"
+#include "udp_stamps.h"
 
 #define UDP_QUEUE_RECENT 4 /* a power of two */
-
-struct udp_stamp {
-  __u64 ns;
-  __u64 cookie; /* of the socket */
-  struct connection connection;
-  __u32 length;
-  __u32 number;  /* among those of its socket */
-  __u32 process; /* who owned the socket then */
-  __u32 cpu;
-};
-
-/*
- * By address of the buffer. The least recently used gives way: a stamp whose read could not be told
- * would stay for ever. A socket's default receive buffer holds at most 277.
- */
-struct {
-  __uint(type, BPF_MAP_TYPE_LRU_HASH);
-  __uint(max_entries, 16384);
-  __type(key, __u64);
-  __type(value, struct udp_stamp);
-} udp_stamps SEC(".maps");
 
 struct udp_queue {
   __u64 began; /* udp_queue_began of the run that wrote this */
@@ -79,7 +58,7 @@ struct {
 } udp_queue_read SEC(".maps");
 
 __u64 udp_queue_began = 0;     /* CLOCK_MONOTONIC; stamps before that are not this run's */
-__u64 udp_queue_unstamped = 0; /* no memory, or the map was full */
+__u64 udp_queue_unstamped = 0; /* no place for its stamp */
 
 static __always_inline struct udp_read *udp_read_here(void) {
   __u32 zero = 0;
@@ -88,14 +67,15 @@ static __always_inline struct udp_read *udp_read_here(void) {
 }
 
 static __always_inline __u64 udp_queue_front(struct sock *sk) {
+  struct udp_sock *udp = kernel_type(udp_sock, sk);
   void *waiting = (void *)sk + bpf_core_field_offset(struct sock, sk_receive_queue);
-  void *reading = (void *)sk + bpf_core_field_offset(struct udp_sock, reader_queue);
-  struct sk_buff *front = BPF_CORE_READ((struct udp_sock *)sk, reader_queue.next);
+  void *reading = (void *)udp + bpf_core_field_offset(struct udp_sock, reader_queue);
+  struct sk_buff *front = udp->reader_queue.next;
 
-  if (front == reading) front = BPF_CORE_READ(sk, sk_receive_queue.next);
+  if (front == reading) front = sk->sk_receive_queue.next;
   /* One queue may have been emptied into the other meanwhile. */
-  if (front == waiting) front = BPF_CORE_READ((struct udp_sock *)sk, reader_queue.next);
-  return front == reading ? 0 : (__u64)front;
+  if (front == waiting) front = udp->reader_queue.next;
+  return front == reading ? 0 : as_number(front);
 }
 
 static __always_inline void udp_queue_note(struct udp_queue *queue, __u64 front, __u64 ns) {
@@ -103,8 +83,8 @@ static __always_inline void udp_queue_note(struct udp_queue *queue, __u64 front,
 }
 
 static __always_inline __u32 udp_queue_length(struct sock *sk) {
-  return BPF_CORE_READ((struct udp_sock *)sk, reader_queue.qlen) +
-         BPF_CORE_READ(sk, sk_receive_queue.qlen);
+  return *(volatile __u32 *)&kernel_type(udp_sock, sk)->reader_queue.qlen +
+         *(volatile __u32 *)&sk->sk_receive_queue.qlen;
 }
 
 /* For those of the tree; those known are followed also while somebody outside of it reads them. */

@@ -33,7 +33,7 @@ static __always_inline int udp_read_gone(struct sock *sk, struct udp_queue *queu
 
 static __always_inline struct udp_stamp *udp_read_stamp(__u64 key, __u64 cookie, __u64 from,
                                                         __u64 to, int length) {
-  struct udp_stamp *stamp = bpf_map_lookup_elem(&udp_stamps, &key);
+  struct udp_stamp *stamp = udp_stamp_find(key);
 
   if (!stamp || stamp->cookie != cookie || stamp->ns < udp_queue_began) return NULL;
   return stamp->ns > from && stamp->ns <= to && length <= (int)stamp->length ? stamp : NULL;
@@ -97,12 +97,12 @@ static __always_inline void udp_read_tell(struct sock *sk, struct udp_queue *que
     gone = udp_read_gone(sk, queue, cookie, reads);
     if (!stamp) {
       seen = udp_read_latest(sk, queue, cookie, front, gone, alone, length);
-      stamp = seen ? bpf_map_lookup_elem(&udp_stamps, &seen) : NULL;
+      stamp = seen ? udp_stamp_find(seen) : NULL;
     } else if (gone != 1) {
       stamp = NULL;
     }
   }
-  if (!stamp) {
+  if (!stamp || !udp_stamp_take(stamp, seen)) {
     queue->doubt_ns = read->ns;
     read->outcome = UDP_READ_DOUBTFUL;
     return;
@@ -110,7 +110,7 @@ static __always_inline void udp_read_tell(struct sock *sk, struct udp_queue *que
   queue->early = 0;
   read->outcome = UDP_READ_KNOWN;
   read->stamp = *stamp;
-  bpf_map_delete_elem(&udp_stamps, &seen);
+  stamp->skb = 0;
 }
 
 #endif

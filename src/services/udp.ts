@@ -20,6 +20,7 @@ export function udpNeeds(): readonly Need[] {
     host.programType("cgroup_skb", "cgroup_skb"),
     host.tracepoint("kfree_skb"),
     host.kernelFunction("bpf_cast_to_kern_ctx"),
+    host.kernelFunction("bpf_rdonly_cast"),
   ];
 }
 
