@@ -76,14 +76,14 @@ static __always_inline bool analyzer_not_sent(int error) {
 /* Counted are segments, as in TCP's own RetransSegs. */
 SEC("tp_btf/tcp_retransmit_skb")
 int BPF_PROG(analyzer_retransmit, struct sock *sk, struct sk_buff *skb) {
-  struct tcp_skb_cb *cb = (void *)skb + bpf_core_field_offset(struct sk_buff, cb);
+  void *cb = (void *)skb + bpf_core_field_offset(struct sk_buff, cb);
 
   if (bpf_core_field_exists(((struct trace_event_raw_tcp_retransmit_skb *)0)->err) &&
       analyzer_not_sent(ctx[2]))
     return 0;
   if (!analyzer_active || !owner_is_full(sk)) return 0;
   analyzer_again(sk, bpf_sk_storage_get(&socket_owners, sk, NULL, 0),
-                 BPF_CORE_READ(cb, tcp_gso_segs));
+                 kernel_type(tcp_skb_cb, cb)->tcp_gso_segs);
   return 0;
 }
 

@@ -9,6 +9,8 @@
 
 #include <linux/if_ether.h>
 #include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/udp.h>
 
 #include <bpf/bpf_endian.h>
 #include "owner.h"
@@ -16,8 +18,7 @@
 #include "tree.h"
 
 #define ANALYZER_QUERIES 32
-#define ANALYZER_LEAST 24   /* as far as the ports behind an IPv4 header */
-#define ANALYZER_HEADERS 44 /* likewise, IPv6 */
+#define ANALYZER_LEAST 24 /* as far as the ports behind an IPv4 header */
 
 enum analyzer_direction { ANALYZER_SEND, ANALYZER_RECEIVE };
 
@@ -58,31 +59,30 @@ __u32 analyzer_active = 0; /* a bit for each query that is asked */
  * ports to be found by. */
 static __always_inline bool analyzer_read(struct analyzer_ends *ends, struct sk_buff *skb,
                                           const unsigned char *at) {
-  __u32 words[ANALYZER_HEADERS / 4], ports;
-  __u8 *bytes = (__u8 *)words;
+  struct iphdr *v4 = kernel_type(iphdr, at);
   __u16 protocol = skb->protocol;
+  struct ipv6hdr *v6;
+  struct udphdr *ports; /* TCP's lie there too */
 
   __builtin_memset(ends, 0, sizeof(*ends));
   if (protocol == bpf_htons(ETH_P_IP)) {
-    if (bpf_probe_read_kernel(words, 24, at) || bytes[6] & 0x1f || bytes[7]) return false;
+    if (v4->frag_off & bpf_htons(0x1fff)) return false;
     ends->ip = 4;
-    ends->protocol = bytes[9];
-    ends->saddr[0] = words[3];
-    ends->daddr[0] = words[4];
-    ports = words[5];
-    if (bytes[0] != 0x45 && bpf_probe_read_kernel(&ports, 4, at + (bytes[0] & 15) * 4))
-      return false;
+    ends->protocol = v4->protocol;
+    ends->saddr[0] = v4->saddr;
+    ends->daddr[0] = v4->daddr;
+    ports = kernel_type(udphdr, at + v4->ihl * 4);
   } else {
-    if (protocol != bpf_htons(ETH_P_IPV6) || bpf_probe_read_kernel(words, sizeof(words), at))
-      return false;
+    if (protocol != bpf_htons(ETH_P_IPV6)) return false;
+    v6 = kernel_type(ipv6hdr, at);
     ends->ip = 6;
-    ends->protocol = bytes[6];
-    __builtin_memcpy(ends->saddr, words + 2, 16);
-    __builtin_memcpy(ends->daddr, words + 6, 16);
-    ports = words[10];
+    ends->protocol = v6->nexthdr;
+    __builtin_memcpy(ends->saddr, &v6->saddr, 16);
+    __builtin_memcpy(ends->daddr, &v6->daddr, 16);
+    ports = kernel_type(udphdr, at + 40);
   }
-  ends->sport = bpf_ntohs(ports);
-  ends->dport = bpf_ntohs(ports >> 16);
+  ends->sport = bpf_ntohs(ports->source);
+  ends->dport = bpf_ntohs(ports->dest);
   return true;
 }
 

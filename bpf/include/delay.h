@@ -39,46 +39,45 @@ static __always_inline __u32 segment_end(const struct segment *segment) {
   return segment->seq + segment->span;
 }
 
+static __always_inline struct skb_shared_info *segment_shared(struct sk_buff *skb) {
+  return kernel_type(skb_shared_info, skb->head + skb->end);
+}
+
 /* skb's network and transport headers are set. */
-static __always_inline bool segment_read(struct segment *segment, struct sk_buff *skb) {
+static __always_inline void segment_read(struct segment *segment, struct sk_buff *skb) {
   struct connection *ends = &segment->connection;
   unsigned char *head = skb->head;
   __u16 network = skb->network_header, transport = skb->transport_header;
-  struct skb_shared_info *shared = (void *)(head + skb->end);
-  __u8 ip[60]; /* mostly with TCP's header behind it */
-  struct tcphdr tcp;
+  struct iphdr *v4 = kernel_type(iphdr, head + network);
+  struct tcphdr *tcp = kernel_type(tcphdr, head + transport);
+  struct skb_shared_info *shared = segment_shared(skb);
+  struct ipv6hdr *v6;
   __u64 data;
 
-  if (bpf_probe_read_kernel(ip, sizeof(ip), head + network)) return false;
-  if (transport - network == 20)
-    __builtin_memcpy(&tcp, ip + 20, sizeof(tcp));
-  else if (transport - network == 40)
-    __builtin_memcpy(&tcp, ip + 40, sizeof(tcp));
-  else if (bpf_probe_read_kernel(&tcp, sizeof(tcp), head + transport))
-    return false;
   __builtin_memset(segment, 0, sizeof(*segment));
-  ends->ip = ip[0] >> 4;
-  segment->protocol = ends->ip == 6 ? ip[6] : ip[9];
+  ends->ip = v4->version;
   if (ends->ip == 6) {
-    __builtin_memcpy(ends->saddr6, ip + 8, 16);
-    __builtin_memcpy(ends->daddr6, ip + 24, 16);
+    v6 = kernel_type(ipv6hdr, head + network);
+    segment->protocol = v6->nexthdr;
+    __builtin_memcpy(ends->saddr6, &v6->saddr, 16);
+    __builtin_memcpy(ends->daddr6, &v6->daddr, 16);
   } else {
-    __builtin_memcpy(ends->saddr4, ip + 12, 4);
-    __builtin_memcpy(ends->daddr4, ip + 16, 4);
+    segment->protocol = v4->protocol;
+    __builtin_memcpy(ends->saddr4, &v4->saddr, 4);
+    __builtin_memcpy(ends->daddr4, &v4->daddr, 4);
   }
-  ends->sport = bpf_ntohs(tcp.source);
-  ends->dport = bpf_ntohs(tcp.dest);
-  segment->seq = bpf_ntohl(tcp.seq);
-  segment->ack = bpf_ntohl(tcp.ack_seq);
+  ends->sport = bpf_ntohs(tcp->source);
+  ends->dport = bpf_ntohs(tcp->dest);
+  segment->seq = bpf_ntohl(tcp->seq);
+  segment->ack = bpf_ntohl(tcp->ack_seq);
   data = (__u64)skb->data - (__u64)head;
   asm volatile("" : "+r"(data)); /* or it is taken as 32 bits, which pointers must not be */
-  segment->length = skb->len - (transport - (__u32)data) - tcp.doff * 4;
-  segment->syn = tcp.syn;
-  segment->span = segment->length + tcp.syn + tcp.fin;
-  segment->segments = BPF_CORE_READ(shared, gso_segs);
-  segment->size = BPF_CORE_READ(shared, gso_size);
+  segment->length = skb->len - (transport - (__u32)data) - tcp->doff * 4;
+  segment->syn = tcp->syn;
+  segment->span = segment->length + tcp->syn + tcp->fin;
+  segment->segments = shared->gso_segs;
+  segment->size = shared->gso_size;
   if (!segment->segments) segment->segments = 1;
-  return true;
 }
 
 /* The same for both directions of a connection, and on both hosts: a connection is seen whole. */

@@ -60,8 +60,8 @@ static __always_inline bool delay_in_look(struct delay_in_packet *packet, struct
                                           struct sk_buff *skb) {
   struct packet *stamps;
 
-  if (!segment_read(segment, skb) || !delay_wanted(&segment->connection, &delay_in_choice))
-    return false;
+  segment_read(segment, skb);
+  if (!delay_wanted(&segment->connection, &delay_in_choice)) return false;
   stamps = packet_find(as_number(skb));
   if (!stamps || stamps->sk || !stamps->ns[PACKET_LINK] || !stamps->ns[PACKET_NETWORK]) {
     __sync_fetch_and_add(&delay_in_unstamped, 1);

@@ -106,9 +106,7 @@ static __always_inline void delay_out_keep(const struct delay_out_packet *packet
 
 /* One of several segments that are not cut yet. */
 static __always_inline bool delay_out_is_whole(struct sk_buff *skb) {
-  struct skb_shared_info *shared = (void *)(skb->head + skb->end);
-
-  return BPF_CORE_READ(shared, gso_size);
+  return segment_shared(skb)->gso_size;
 }
 
 /* Not what a tunnel has put around it. In IPv6 other headers may come before TCP's. */
@@ -134,7 +132,8 @@ static __always_inline bool delay_out_begin(struct delay_out_packet *packet, str
   if (sk && owner_is_full(sk)) owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
   event->event.process = owner_process(owner);
   if (!event->event.process && !host_mode) return false;
-  if (!segment_read(&segment, skb) || !delay_out_is_tcp(&segment)) return false;
+  segment_read(&segment, skb);
+  if (!delay_out_is_tcp(&segment)) return false;
   delay_out_name(event, sk, &segment.connection);
   if (!delay_wanted(&event->connection, &delay_out_choice)) return false;
   event->seq = segment.seq;

@@ -175,6 +175,11 @@ struct in6_addr {
   unsigned char bytes[16];
 };
 
+struct ipv6hdr {
+  unsigned char nexthdr;
+  struct in6_addr saddr, daddr;
+};
+
 struct sock_common {
   unsigned int skc_daddr;
   unsigned int skc_rcv_saddr;

@@ -19,9 +19,9 @@
 /* The link header of a device; lo counts from the network header on (loopback_xmit). */
 static __always_inline __u32 link_header(struct __sk_buff *ctx) {
   struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
-  struct net_device *dev = BPF_CORE_READ(skb, dev);
+  struct net_device *dev = skb->dev;
 
-  return BPF_CORE_READ(dev, type) == ARPHRD_LOOPBACK ? 0 : BPF_CORE_READ(dev, hard_header_len);
+  return dev->type == ARPHRD_LOOPBACK ? 0 : dev->hard_header_len;
 }
 
 /* Length of the largest fragment, network header included; 0 when the packet travels whole. */
@@ -33,13 +33,13 @@ static __always_inline __u32 largest_fragment(struct __sk_buff *ctx, __u32 proto
 
   if (ctx->gso_size) return 0; /* cut by TCP or UDP, not by IP */
   if (!received) {
-    mtu = BPF_CORE_READ(skb, dev, mtu);
+    mtu = skb->dev->mtu;
     return ctx->len > mtu ? mtu : 0;
   }
   /* TCP keeps its own data there; its segments are not fragmented (path MTU discovery). */
   if (protocol == IPPROTO_TCP) return 0;
-  return ipv6 ? BPF_CORE_READ((struct inet6_skb_parm *)cb, frag_max_size)
-              : BPF_CORE_READ((struct inet_skb_parm *)cb, frag_max_size);
+  return ipv6 ? kernel_type(inet6_skb_parm, cb)->frag_max_size
+              : kernel_type(inet_skb_parm, cb)->frag_max_size;
 }
 
 static __always_inline __u64 link_bytes(struct __sk_buff *ctx, __u32 protocol, bool received) {

@@ -57,17 +57,18 @@ static __always_inline int delay_in_late(struct sk_buff *skb, struct sock *sk) {
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(delay_in_refused, struct sk_buff *skb) {
   __u64 address = as_number(skb);
-  __u32 place = packet_place(address), seq;
+  __u32 place = packet_place(address);
   struct delay_in_arrival *arrival = bpf_map_lookup_elem(&delay_in_arrivals, &place);
   struct sock *receiver = drop_socket(ctx);
   struct delay_in_place *kept;
+  struct tcphdr *tcp;
 
   if (is_past(receiver)) return delay_in_late(skb, receiver);
   if (!arrival || arrival->skb != address) return 0;
   arrival->skb = 0;
   /* The address may be another packet's by now. */
-  if (bpf_probe_read_kernel(&seq, sizeof(seq), skb->head + skb->transport_header + 4)) return 0;
-  if (bpf_ntohl(seq) != arrival->seq) return 0;
+  tcp = kernel_type(tcphdr, skb->head + skb->transport_header);
+  if (bpf_ntohl(tcp->seq) != arrival->seq) return 0;
   kept = delay_in_find(arrival->sk, arrival->begin, true);
   if (kept) kept->packet.refused = 1;
   return 0;

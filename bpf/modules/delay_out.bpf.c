@@ -60,7 +60,7 @@ int BPF_PROG(delay_out_queue, struct sk_buff *skb) {
   packet.network_ns = stamps->ns[PACKET_NETWORK];
   if (full) /* TCP moves on only when this call is back */
     event->retransmitted =
-        packet.span && seq_before(event->seq, BPF_CORE_READ((struct tcp_sock *)sk, snd_nxt));
+        packet.span && seq_before(event->seq, kernel_type(tcp_sock, sk)->snd_nxt);
   if (socket && event->segments > 1) {
     super.transport_ns = packet.transport_ns;
     super.network_ns = packet.network_ns;

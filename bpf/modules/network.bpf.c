@@ -99,7 +99,7 @@ int BPF_PROG(network_raw, struct sock *sk, int length, int flags) {
   struct socket_owner *owner;
 
   if (!owner_is_inet(sk) || length <= 0 || (flags & MSG_PEEK)) return 0;
-  if (BPF_CORE_READ(sk, sk_type) != SOCK_RAW) return 0;
+  if (sk->sk_type != SOCK_RAW) return 0;
   owner = bpf_sk_storage_get(&socket_owners, sk, NULL, 0);
   if (!owner || !owner->process) return 0;
   /* IPv4 raw sockets read the network header too, IPv6 ones do not (raw(7), RFC 3542). */

@@ -36,6 +36,7 @@ export default defineModule<null>({
     ...ownerNeeds(),
     host.programType("cgroup_skb", "cgroup_skb"),
     host.kernelFunction("bpf_cast_to_kern_ctx"),
+    host.kernelFunction("bpf_rdonly_cast"),
   ],
   start(context) {
     const totals = new Totals(context.object, "network_totals", "struct network_total", [

@@ -100,4 +100,8 @@ export function timeColumn(name: string, description: string, field: string, whe
   };
 }
 
-export const delayNeeds = (): Need[] => [...ownerNeeds(), host.mapType("ringbuf", "ring buffer")];
+export const delayNeeds = (): Need[] => [
+  ...ownerNeeds(),
+  host.mapType("ringbuf", "ring buffer"),
+  host.kernelFunction("bpf_rdonly_cast"),
+];

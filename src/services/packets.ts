@@ -35,12 +35,14 @@ export const receivedNeeds = (): Need[] => [
   host.tracepoint("netif_receive_skb"),
   host.tracepoint("napi_gro_receive_entry"),
   host.tracepoint("netif_rx"),
+  host.kernelFunction("bpf_rdonly_cast"),
 ];
 
 export const sentNeeds = (): Need[] => [
   host.tracepoint("net_dev_queue"),
   host.tracepoint("net_dev_start_xmit"),
   host.programType("netfilter", "BPF netfilter"),
+  host.kernelFunction("bpf_rdonly_cast"),
 ];
 
 /** From now on received packets are stamped, until the last module stops: those asked for, or all. */

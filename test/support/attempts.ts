@@ -5,7 +5,7 @@
 import { test as once, type TestContext } from "node:test";
 
 /** TREESNOOP_ATTEMPTS=1 shows what fails seldom. */
-const most = Number(process.env["TREESNOOP_ATTEMPTS"] ?? 3);
+const most = Number(process.env["TREESNOOP_ATTEMPTS"] ?? 5);
 
 /** The same test in a context of its own, whose hooks have run when this returns. */
 async function attempt(t: TestContext, body: (t: TestContext) => Promise<void>): Promise<void> {
@@ -23,7 +23,7 @@ async function attempt(t: TestContext, body: (t: TestContext) => Promise<void>):
   }
 }
 
-/** Passes when one of three attempts does. Each that fails is told. */
+/** Passes when one of the attempts does. Each that fails is told. */
 export async function tried(t: TestContext, body: (t: TestContext) => Promise<void>): Promise<void> {
   for (let tries = 1; ; tries++)
     try {
