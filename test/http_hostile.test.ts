@@ -1,6 +1,7 @@
 // Clients that mean no good. Owns: that each gets a clear status or a closed connection, that the server then answers
 // others as before, and that nothing is missing in the tables of the run meanwhile, by the workload's own count.
 // Does not own: who is let in (http_guards.test.ts).
+// Runs beside others.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { describe, test, type TestContext } from "node:test";

@@ -1,6 +1,7 @@
 // Which network namespaces a run is about. Owns: that each is entered once, at once where the kernel tells, with the next tick otherwise,
 // and left so that it can go. The witnesses are the inode numbers /proc and /run/netns show, ping's count and a veth that goes with its
 // namespace. Does not own: what modules do there.
+// Runs beside others.
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";

@@ -2,6 +2,7 @@
 // Owns: sockets that are passed from process to process (SCM_RIGHTS), entries that go away with their socket, modules together that
 // attach each program once. The programs say what they moved; interfaces and the kernel's own accounts are the other witnesses.
 // Does not own: inherited sockets, forked servers, sockets older than the run: the tests of those modules have them.
+// Runs beside others.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";

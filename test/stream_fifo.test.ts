@@ -1,5 +1,6 @@
 // A FIFO as the output. Owns: that no reader, however slow, holds the target or the run up, that what a reader gets
 // are whole lines, and that what it does not get is counted. Does not own: files on a disk (stream_files.test.ts).
+// Runs beside others.
 import assert from "node:assert/strict";
 import { closeSync, constants, existsSync, lstatSync, openSync, readlinkSync } from "node:fs";
 import { join } from "node:path";

@@ -1,6 +1,7 @@
 // Files of a flood on a disk. Owns: a limit on their size, compression, a full disk, a monitor that is killed; in each
 // case the files together are read back, row by row. Does not own: FIFOs (stream_fifo.test.ts), rings
 // (stream_loss.test.ts), what a table looks like (files.test.ts).
+// Runs beside others.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, statSync } from "node:fs";

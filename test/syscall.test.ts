@@ -7,6 +7,7 @@
 // races are equal because they are the same ones. (strace stops the program around each call, but a call
 // stopped is still that call.) *Two runs*: the program alone under treesnoop and alone under strace, so that
 // nobody else holds it; only for programs that do the same thing twice.
+// Runs beside others.
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,6 @@
 // The tcp_bytes module against ss, curl, iperf3 and programs that count what they send. Owns: that each connection's columns sum to what
 // its socket counted, in whatever namespace, for whoever held it. Does not own: the network that traffic runs through.
+// Runs beside others.
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { join } from "node:path";

@@ -1,6 +1,7 @@
 // The tcp_connection module against tshark, which watches the handshakes on the wire, and against what curl, nginx, redis and Python say of
 // their own ports and processes. Owns: that each established connection is one row at either end, with the right process, and that filters
 // and failures make none. Does not own: what goes over a connection.
+// Runs beside others.
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
