@@ -58,10 +58,9 @@ if [ $# = 0 ]; then
   else
     echo "absent  clang-format (no binary for $(uname -m))"
   fi
-  # The binding's own tests, all of them; without the sanitizer: npm test -w native/libbpf-ts. The other
-  # sanitizer has mostly ended when they are built.
-  check libbpf-ts-asan npm run test:asan -w native/libbpf-ts
   wait
+  # The binding's own tests, all of them; without the sanitizer: npm test -w native/libbpf-ts.
+  check libbpf-ts-asan npm run test:asan -w native/libbpf-ts
   for name in "$scratch"/*.failed; do
     [ ! -e "$name" ] || failed+=("$(basename "$name" .failed)")
   done

@@ -11,7 +11,7 @@
 
 #include "connection.h"
 
-#define UDP_STAMP_BITS 12
+#define UDP_STAMP_BITS 13
 #define UDP_STAMP_WAYS 4
 #define UDP_STAMP_TAKEN 1 /* somebody is at this place; addresses are even */
 
