@@ -3,7 +3,6 @@
 // numbers in the rows.
 //
 // The witness is the workload: each one prints the pids (and thread ids) it made.
-// Runs beside others.
 import assert from "node:assert/strict";
 import { existsSync, lstatSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
