@@ -176,7 +176,7 @@ test("nic: between two hosts", async (t) => {
       // Watched from either end.
       const iperf = `iperf3 -n 5M --bidir -c ${far.ipv4} >/dev/null`;
       const { moved } = await exact(t, host, "veth", host === near ? iperf : near.inside("sh", "-c", `'${iperf}'`).join(" "));
-      assert.ok(moved.RX.bytes / moved.RX.packets <= 1500 && moved.RX.packets > 1000, JSON.stringify(moved));
+      assert.ok(moved.RX.bytes / moved.RX.packets <= 1500 && moved.RX.packets > 300, JSON.stringify(moved));
       await server.finished;
     }
     for (const host of [near, far]) host.ask("ethtool", "-K", "veth", "gro", "off", "tso", "on", "gso", "on");
