@@ -364,11 +364,13 @@ describe("cpu/stat", () => {
       assert.equal(rows.filter((row) => row.isEnd).length, 1);
       // User and system time are rounded down to 10 ms each.
       close("Σ ON CPU against rusage", table.sum("ON CPU", rows), rusage.cpu, 0.01, 20);
+      // While all CPUs are taken the monitor may read some 20 ms after the row's time, and each of them runs on.
+      const late = threads > availableParallelism() ? 20 * availableParallelism() : 0;
       let compared = 0;
       for (const { row, from, to } of spans(table, rows)) {
         const bounds = growth(samples, (sample) => sample.stat, from, to);
         if (bounds === undefined) continue;
-        within(`ON CPU against /proc/PID/stat, ${row.toString()}`, row.number("ON CPU"), bounds, 0.01, 20);
+        within(`ON CPU against /proc/PID/stat, ${row.toString()}`, row.number("ON CPU"), bounds, 0.01, 20 + late);
         compared++;
       }
       assert.ok(compared >= 2, "at least two whole ticks to compare");
