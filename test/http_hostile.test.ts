@@ -171,7 +171,8 @@ describe("a hostile client changes nothing", () => {
       await until("all to be told", () => [...tally.values()].reduce((sum, count) => sum + count, 0) === 2000, 60);
       const { 200: answered = 0, 503: refusedBy503 = 0, closed = 0 } = Object.fromEntries(tally) as Record<string, number>;
       assert.equal(answered + refusedBy503 + closed, 2000, JSON.stringify([...tally]));
-      assert.ok(answered > 0 && answered < 64 && refusedBy503 > 0 && closed > 0, JSON.stringify([...tally]));
+      // 64 at a time: those that have been answered and ask nothing more are closed after a while, and make room.
+      assert.ok(answered > 0 && answered < refusedBy503 && closed > 0, JSON.stringify([...tally]));
       const before = streamed;
       await until("more rows for who was there before", () => streamed > before);
       for (const socket of sockets) socket.destroy();
