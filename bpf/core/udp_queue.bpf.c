@@ -118,7 +118,7 @@ int BPF_PROG(udp_queue_drop, struct sk_buff *skb, void *location, __u32 reason) 
   process = stamp->process;
   /* A stamp whose read could not be told may stand where another buffer now is. */
   if (sk ? bpf_get_socket_cookie(sk) != cookie : skb->len != stamp->length) return 0;
-  if (!udp_stamp_take(stamp, address)) return 0;
+  if (!place_take(&stamp->skb, address)) return 0;
   stamp->skb = 0;
   dropped = bpf_map_lookup_elem(&udp_queue_dropped, &cookie);
   if (dropped)

@@ -10,12 +10,12 @@
 #define TREESNOOP_DELAY_IN_PLACES_H
 
 #include "delay.h"
+#include "places.h"
 
 #define DELAY_IN_BITS 13    /* buckets for everybody */
 #define DELAY_IN_OWN_BITS 5 /* buckets of a socket */
 #define DELAY_IN_SOCKET_BITS 8
 #define DELAY_IN_WAYS 4
-#define DELAY_IN_TAKEN 1 /* somebody is at this place; sockets' numbers are even */
 
 /* A packet not read yet. */
 struct delay_in_packet {
@@ -74,11 +74,6 @@ static __always_inline struct delay_in_place *delay_in_find(__u64 sk, __u32 begi
   return place || !away ? place : delay_in_among(delay_in_away(sk, begin), sk, begin);
 }
 
-/* To be set free by who took it. */
-static __always_inline bool delay_in_take(struct delay_in_place *place, __u64 sk) {
-  return __sync_val_compare_and_swap(&place->sk, sk, DELAY_IN_TAKEN) == sk;
-}
-
 static __always_inline struct delay_in_place *delay_in_free(struct delay_in_places *near) {
   for (int i = 0; near && i < DELAY_IN_WAYS; i++)
     if (!near->places[i].sk) return &near->places[i];
@@ -102,7 +97,6 @@ static __always_inline bool delay_in_keep(struct delay_in_packet *packet, __u64 
   struct delay_in_place *place = delay_in_find(sk, packet->begin, *away);
   bool refused = place && place->packet.refused;
   struct delay_in_places *elsewhere;
-  __u64 holder;
 
   packet->away = place && place->packet.away;
   if (!place) place = delay_in_free(delay_in_own(sk, packet->begin));
@@ -114,8 +108,7 @@ static __always_inline bool delay_in_keep(struct delay_in_packet *packet, __u64 
     place = delay_in_free(elsewhere);
     if (!place) place = delay_in_oldest(elsewhere);
   }
-  holder = place->sk;
-  if (holder == DELAY_IN_TAKEN || !delay_in_take(place, holder)) return false;
+  if (!place_take_over(&place->sk)) return false;
   place->packet = *packet;
   place->sk = sk;
   return refused;

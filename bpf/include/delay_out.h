@@ -7,6 +7,7 @@
 #define TREESNOOP_DELAY_OUT_H
 
 #include "delay_out_socket.h"
+#include "places.h"
 
 struct delay_out_event {
   struct event event;
@@ -28,7 +29,6 @@ EVENT_RECORD(delay_out_event);
 #define IPPROTO_HOPOPTS 0 /* these: include/uapi/linux/in6.h */
 #define IPPROTO_ROUTING 43
 #define IPPROTO_DSTOPTS 60
-#define DELAY_OUT_TAKEN 1 /* somebody is at this place; addresses are even */
 
 /* Whose place it is, and its record as far as it is known. */
 struct delay_out_packet {
@@ -85,21 +85,14 @@ static __always_inline struct delay_out_packet *delay_out_find(__u64 address) {
   return packet && packet->skb == address ? packet : NULL;
 }
 
-/* To be set free by who took it. */
-static __always_inline bool delay_out_take(struct delay_out_packet *packet, __u64 address) {
-  return __sync_val_compare_and_swap(&packet->skb, address, DELAY_OUT_TAKEN) == address;
-}
-
 /* Where it finds no place it is not told: it has begun and does not end. */
 static __always_inline void delay_out_keep(const struct delay_out_packet *packet) {
   __u32 place = packet_place(packet->skb);
   struct delay_out_packet *kept = delay_out_at(place), *other = delay_out_at(place ^ 1);
-  __u64 holder;
 
   if (!kept || !other) return;
   if (kept->skb && (!other->skb || other->network_ns < kept->network_ns)) kept = other;
-  holder = kept->skb;
-  if (holder == DELAY_OUT_TAKEN || !delay_out_take(kept, holder)) return;
+  if (!place_take_over(&kept->skb)) return;
   __builtin_memcpy(&kept->sk, &packet->sk, sizeof(*kept) - sizeof(kept->skb));
   kept->skb = packet->skb;
 }

@@ -102,7 +102,7 @@ static __always_inline void udp_read_tell(struct sock *sk, struct udp_queue *que
       stamp = NULL;
     }
   }
-  if (!stamp || !udp_stamp_take(stamp, seen)) {
+  if (!stamp || !place_take(&stamp->skb, seen)) {
     queue->doubt_ns = read->ns;
     read->outcome = UDP_READ_DOUBTFUL;
     return;

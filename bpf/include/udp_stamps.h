@@ -10,10 +10,10 @@
 #define TREESNOOP_UDP_STAMPS_H
 
 #include "connection.h"
+#include "places.h"
 
 #define UDP_STAMP_BITS 13
 #define UDP_STAMP_WAYS 4
-#define UDP_STAMP_TAKEN 1 /* somebody is at this place; addresses are even */
 
 struct udp_stamp {
   __u64 skb; /* whose: the address as a number; 0: free */
@@ -52,11 +52,6 @@ static __always_inline struct udp_stamp *udp_stamp_find(__u64 skb) {
   return NULL;
 }
 
-/* To be set free by who took it. */
-static __always_inline bool udp_stamp_take(struct udp_stamp *stamp, __u64 skb) {
-  return __sync_val_compare_and_swap(&stamp->skb, skb, UDP_STAMP_TAKEN) == skb;
-}
-
 /*
  * In place of an earlier one of this buffer, or where there is room. Else the oldest gives way: it
  * may be one whose read could not be told, which would stay for ever. False: no place just now.
@@ -64,7 +59,6 @@ static __always_inline bool udp_stamp_take(struct udp_stamp *stamp, __u64 skb) {
 static __always_inline bool udp_stamp_keep(const struct udp_stamp *stamp) {
   struct udp_stamp_places *near = udp_stamps_near(stamp->skb);
   struct udp_stamp *place = udp_stamp_find(stamp->skb);
-  __u64 holder;
 
   if (!near) return false;
   for (int i = 0; !place && i < UDP_STAMP_WAYS; i++)
@@ -74,8 +68,7 @@ static __always_inline bool udp_stamp_keep(const struct udp_stamp *stamp) {
     for (int i = 1; i < UDP_STAMP_WAYS; i++)
       if (near->stamps[i].ns < place->ns) place = &near->stamps[i];
   }
-  holder = place->skb;
-  if (holder == UDP_STAMP_TAKEN || !udp_stamp_take(place, holder)) return false;
+  if (!place_take_over(&place->skb)) return false;
   __builtin_memcpy(&place->ns, &stamp->ns, sizeof(*stamp) - sizeof(stamp->skb));
   place->skb = stamp->skb;
   return true;

@@ -90,7 +90,7 @@ static long delay_in_step(__u32 index, struct delay_in_reader *reader) {
   if (!seq_before(socket->next, reader->copied)) return 1;
   place = delay_in_find(reader->sk, socket->next, socket->away);
   if (place && seq_before(reader->copied, place->packet.end)) return 1;
-  if (!place || !delay_in_take(place, reader->sk)) {
+  if (!place || !place_take(&place->sk, reader->sk)) {
     socket->next = reader->copied; /* until a packet begins where the reader stands */
     return 1;
   }

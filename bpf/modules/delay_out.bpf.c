@@ -92,7 +92,7 @@ static __always_inline bool delay_out_leave(struct delay_out_packet *packet, str
     __sync_val_compare_and_swap(&kept->skb, address, 0);
     kept = NULL;
   }
-  if (!kept || kept->sk != as_number(sk) || !delay_out_take(kept, address))
+  if (!kept || kept->sk != as_number(sk) || !place_take(&kept->skb, address))
     return sk && delay_out_piece(packet, skb, sk, dropped);
   *packet = *kept;
   kept->skb = 0;

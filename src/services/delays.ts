@@ -100,8 +100,4 @@ export function timeColumn(name: string, description: string, field: string, whe
   };
 }
 
-export const delayNeeds = (): Need[] => [
-  ...ownerNeeds(),
-  host.mapType("ringbuf", "ring buffer"),
-  host.kernelFunction("bpf_rdonly_cast"),
-];
+export const delayNeeds = (): Need[] => [...ownerNeeds(), host.mapType("ringbuf", "ring buffer")];
